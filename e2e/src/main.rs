@@ -1,0 +1,3 @@
+//! The privileged suite.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Placeholder until this room has something in it.
+#![forbid(unsafe_code)]

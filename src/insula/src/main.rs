@@ -1,0 +1,3 @@
+//! insula.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,3 @@
+//! insula-pod.
+#![forbid(unsafe_code)]
+fn main() {}
