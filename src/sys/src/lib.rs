@@ -1,1 +1,11 @@
-//! The only room with `unsafe`.
+//! The only room with `unsafe`: system calls that no safe library offers, and
+//! the safe shapes the other rooms use.
+//!
+//! Everything takes and gives `BorrowedFd` and `OwnedFd`. An [`Error`] names
+//! the call with all its arguments, as strace(1) prints them, because "EINVAL"
+//! alone has never helped anyone at night.
+
+pub mod cgroup;
+mod error;
+
+pub use error::{Error, Result};

@@ -1,2 +1,25 @@
-//! Placeholder until this room has something in it.
+//! What the daemon and a pod's supervisor (`insula-pod`) say to each other.
+//!
+//! Two things live here. A [`LaunchPlan`] is everything about one container
+//! that its isolators decided, as plain data: a person reads it with
+//! `insula inspect --plan`, the supervisor executes it. [`message`] holds the
+//! versioned requests, replies and events that travel over the pod's
+//! `SOCK_SEQPACKET` socket, and [`channel`] moves them, with file descriptors.
+//!
+//! Nothing here decides anything: policy is in `isolators`, execution in
+//! `supervisor`.
 #![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod channel;
+pub mod message;
+pub mod plan;
+pub mod text;
+
+pub use capability::{Capability, CapabilitySet};
+pub use plan::LaunchPlan;
+pub use text::OsText;
+
+/// Version of the messages and of the plan. The daemon speaks this version and
+/// the one before it; a supervisor started by an older daemon keeps its own.
+pub const WIRE_VERSION: u16 = 1;

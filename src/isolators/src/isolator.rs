@@ -1,0 +1,128 @@
+//! The isolator's interface.
+
+use crate::contribution::Contribution;
+use crate::spec::{ContainerSpec, PodSpec};
+use insula_sys::cgroup::Cgroup;
+use insula_wire::OsText;
+use insula_wire::plan::CgroupResources;
+use std::path::PathBuf;
+
+/// What an isolator may know beside the container's specification. All of it
+/// is values: nothing is looked up while planning.
+#[derive(Debug)]
+pub struct PodView<'a> {
+    /// The pod.
+    pub spec: &'a PodSpec,
+    /// The pod's id.
+    pub pod_id: &'a str,
+    /// The container's id.
+    pub container_id: &'a str,
+    /// The image's configuration.
+    pub image: &'a ImageView,
+    /// The image's `/etc/passwd`; empty where it has none.
+    pub passwd: &'a [u8],
+    /// The image's `/etc/group`; empty where it has none.
+    pub group: &'a [u8],
+    /// The container's cgroup below each hierarchy's root.
+    pub cgroup_path: &'a str,
+    /// Directory with the pod's `hosts`, `hostname` and `resolv.conf`.
+    pub files: PathBuf,
+    /// Host name of the pod (never empty).
+    pub hostname: &'a str,
+    /// What this host can do.
+    pub host: &'a HostFacts,
+}
+
+/// What an image says about how it wants to be run (OCI image-spec
+/// config.md), parsed.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(missing_docs, reason = "the fields of the OCI image configuration")]
+pub struct ImageView {
+    pub entrypoint: Vec<OsText>,
+    pub cmd: Vec<OsText>,
+    pub env: Vec<OsText>,
+    pub working_dir: String,
+    pub user: String,
+    pub stop_signal: Option<String>,
+    pub volumes: Vec<String>,
+}
+
+/// What was found out about the host, once, at start.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// cgroup v1 hierarchies or one v2 hierarchy.
+    pub cgroup: insula_sys::cgroup::Layout,
+    /// `MOUNT_ATTR_RDONLY` with `AT_RECURSIVE` works.
+    pub recursive_readonly: bool,
+    /// A negative `oom_score_adj` can be set (`CAP_SYS_RESOURCE`).
+    pub can_lower_oom_score: bool,
+    /// Device nodes of the host, for privileged containers, read at planning
+    /// time by the caller.
+    pub host_devices: Vec<insula_wire::plan::DeviceNode>,
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+    /// SELinux is enabled.
+    pub selinux: bool,
+}
+
+/// One small piece of isolation policy.
+///
+/// Order: `prepare` runs for all isolators in table order before anything
+/// exists. `isolate` runs after the container's cgroup was made and before its
+/// child is in it. `cleanup` runs in reverse order and may be called for a
+/// container that never got as far as `isolate`.
+pub trait Isolator: Send + Sync {
+    /// Short name for errors and logs, such as `memory`.
+    fn name(&self) -> &'static str;
+
+    /// What the specification means for this isolator. Pure.
+    fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal>;
+
+    /// Writes this isolator's values into the container's new cgroup.
+    fn isolate(&self, _cgroup: &Cgroup, _want: &CgroupResources) -> Result<(), insula_sys::Error> {
+        Ok(())
+    }
+
+    /// Changes the values of a running container. All or nothing per isolator:
+    /// on an error it has put back what it changed.
+    fn update(&self, cgroup: &Cgroup, want: &CgroupResources) -> Result<(), insula_sys::Error> {
+        self.isolate(cgroup, want)
+    }
+
+    /// Adds what this isolator can measure. A source that cannot be read is
+    /// left out; it never fails the rest.
+    fn usage(&self, _cgroup: &Cgroup, _usage: &mut Usage) {}
+}
+
+/// An isolator cannot do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Refusal {
+    /// What was asked, why it cannot be done, what to do instead.
+    pub what: String,
+}
+
+/// Measurements of one cgroup; `None` is "not known".
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Nanoseconds of processor time.
+    pub cpu_nanoseconds: Option<u64>,
+    /// Bytes charged.
+    pub memory_usage: Option<u64>,
+    /// Bytes charged without inactive file pages, what kubelet evicts by.
+    pub memory_working_set: Option<u64>,
+    /// Anonymous bytes.
+    pub memory_rss: Option<u64>,
+    /// Bytes until the limit; `None` without one.
+    pub memory_available: Option<u64>,
+    /// Page faults.
+    pub page_faults: Option<u64>,
+    /// Major page faults.
+    pub major_page_faults: Option<u64>,
+    /// Bytes swapped out.
+    pub swap_usage: Option<u64>,
+    /// Bytes of swap until the limit.
+    pub swap_available: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}

@@ -1,0 +1,278 @@
+//! Messages between the daemon and a pod's supervisor.
+//!
+//! Each message is one `SOCK_SEQPACKET` packet of JSON with the descriptors it
+//! names. The daemon numbers its requests; each gets exactly one [`Reply`].
+//! The supervisor also sends [`Event`]s that nobody asked for. A daemon that
+//! connects sends [`Request::Hello`] first and gets the whole state back, so
+//! nothing that happened while it was away is lost.
+//!
+//! Descriptors of a message follow the order of its fields' documentation.
+//! More than 250 of them do not fit one packet (`SCM_MAX_FD` is 253): the
+//! surplus goes ahead in [`Request::Descriptors`] packets.
+
+use crate::plan::{PodOrHost, Process};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A packet from the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Chosen by the daemon, unique per connection; echoed in the reply.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What the daemon asks of a supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// First message of a connection; answered by [`Answer::Hello`].
+    Hello {
+        /// The daemon's wire version.
+        version: u16,
+    },
+    /// Makes the pod's namespaces. Answered by [`Answer::PodReady`] with the
+    /// descriptors of the network, ipc and uts namespaces that were made, in
+    /// that order.
+    MakePod(PodPlan),
+    /// Descriptors of the next request with the same packet id, which did not
+    /// fit there. Has no reply.
+    Descriptors,
+    /// Forks a blocked child for a container. Descriptors: the plan (a sealed
+    /// memfd with the JSON of a [`LaunchPlan`](crate::LaunchPlan)), then
+    /// `cgroup_descriptors` directories of the container's cgroup (one per
+    /// hierarchy), the root file system, the host mounts.
+    /// Answered by [`Answer::Forked`] as soon as the child exists. It goes on
+    /// only after [`Request::Placed`].
+    Create {
+        /// The container's id.
+        container_id: String,
+        /// How many cgroup directories travel along. With one, that of the v2
+        /// hierarchy, the child is born there (`CLONE_INTO_CGROUP`).
+        cgroup_descriptors: usize,
+        /// The child is born in the (one) cgroup given.
+        born_in_cgroup: bool,
+        /// Where the exit record is written: absolute path of `exit.json`.
+        exit_record: String,
+    },
+    /// The blocked child is in its cgroups and may build its root. Answered by
+    /// [`Answer::Created`] when it is ready to execute.
+    Placed {
+        /// The container's id.
+        container_id: String,
+    },
+    /// Lets a created container execute. Answered by [`Answer::Started`].
+    Start {
+        /// The container's id.
+        container_id: String,
+    },
+    /// Sends a signal to a container's main process.
+    Signal {
+        /// The container's id.
+        container_id: String,
+        /// signal(7) number.
+        signal: i32,
+    },
+    /// Kills everything in a container's cgroup.
+    KillAll {
+        /// The container's id.
+        container_id: String,
+    },
+    /// Forgets a container that has ended and closes what belongs to it.
+    Forget {
+        /// The container's id.
+        container_id: String,
+    },
+    /// Closes the log and opens its path anew.
+    ReopenLog {
+        /// The container's id.
+        container_id: String,
+    },
+    /// Runs a process in a running container. Answered by
+    /// [`Answer::ExecStarted`] with the read ends of standard output and
+    /// standard error; its end is [`Event::ExecExited`].
+    Exec {
+        /// Chosen by the daemon, unique per supervisor.
+        exec_id: u64,
+        /// The container's id.
+        container_id: String,
+        /// What is executed.
+        process: Process,
+        /// After this many milliseconds the whole exec is killed; 0 is never.
+        timeout_ms: u64,
+    },
+    /// Kills an exec and its descendants.
+    KillExec {
+        /// The exec's id.
+        exec_id: u64,
+    },
+    /// Ends the supervisor. Refused while a container runs.
+    Shutdown,
+}
+
+/// What a pod's namespaces shall be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodPlan {
+    /// A network namespace of the pod's own, with `lo` up, or the host's.
+    pub network: PodOrHost,
+    /// An ipc namespace and a `/dev/shm` of the pod's own, or the host's.
+    pub ipc: PodOrHost,
+    /// A uts namespace of the pod's own, or the host's.
+    pub uts: PodOrHost,
+    /// A PID namespace that the pod's containers share, with a reaper.
+    pub shared_pid: bool,
+    /// Host name set in the uts namespace; at most 64 bytes.
+    pub hostname: String,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// sysctl(8) names with dots and their values, written in the pod's
+    /// namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Where the supervisor works: absolute path of the pod's state directory.
+    pub state_directory: String,
+}
+
+/// A packet from the supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromSupervisor {
+    /// The answer to the request of that id.
+    Reply {
+        /// The request's id.
+        id: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What came of a request.
+pub type Reply = Result<Answer, Failure>;
+
+/// A request that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done, with nothing to tell.
+    Done,
+    /// The supervisor's state.
+    Hello {
+        /// The supervisor's wire version.
+        version: u16,
+        /// Its process id.
+        pid: i32,
+        /// Whether [`Request::MakePod`] succeeded.
+        pod_made: bool,
+        /// All containers it knows.
+        containers: Vec<ContainerState>,
+    },
+    /// The pod's namespaces exist.
+    PodReady,
+    /// The child exists and is blocked.
+    Forked {
+        /// Its process id as the host sees it.
+        pid: i32,
+    },
+    /// The container is complete but for its execve(2).
+    Created {
+        /// Process id of the container's main process as the host sees it.
+        pid: i32,
+    },
+    /// The container's program runs.
+    Started {
+        /// Process id of the container's main process as the host sees it.
+        pid: i32,
+        /// Nanoseconds since the epoch.
+        started_at: i64,
+    },
+    /// The exec's program runs.
+    ExecStarted {
+        /// Its process id as the host sees it.
+        pid: i32,
+    },
+}
+
+/// One container as its supervisor knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// The container's id.
+    pub container_id: String,
+    /// Process id of its main process; 0 when it has ended.
+    pub pid: i32,
+    /// Nanoseconds since the epoch; 0 when it never ran.
+    pub started_at: i64,
+    /// How it ended, if it has.
+    pub exit: Option<Exit>,
+}
+
+/// How a container's main process ended. Also the content of `exit.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status, or 128 + signal number.
+    pub code: i32,
+    /// Nanoseconds since the epoch.
+    pub finished_at: i64,
+    /// Nanoseconds since the epoch; 0 when its program never ran.
+    pub started_at: i64,
+    /// The kernel killed a process of this container for want of memory since
+    /// it was started, and the main process ended with 137.
+    pub oom_killed: bool,
+    /// Bytes of output that were still unread one second after the end and are
+    /// not in the log.
+    pub output_cut: bool,
+}
+
+/// A request that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{step}: {message}")]
+pub struct Failure {
+    /// What kind of failure, for the caller's decision.
+    pub kind: FailureKind,
+    /// The named step that failed, such as `mount /proc` or `execve`.
+    pub step: String,
+    /// The system call with its arguments, and the error.
+    pub message: String,
+}
+
+/// What a caller can do about a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No such container or exec.
+    NotFound,
+    /// It is in a state that does not allow the request.
+    WrongState,
+    /// The request or plan is not understood.
+    Malformed,
+    /// The program does not exist in the container (ENOENT, ENOTDIR).
+    ProgramNotFound,
+    /// The program cannot be executed (EACCES, ENOEXEC and the like).
+    ProgramNotExecutable,
+    /// A system call failed.
+    System,
+}
+
+/// Something that happened in the pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A container's main process ended; its log is complete.
+    Exited {
+        /// The container's id.
+        container_id: String,
+        /// How.
+        exit: Exit,
+    },
+    /// An exec's process ended.
+    ExecExited {
+        /// The exec's id.
+        exec_id: u64,
+        /// Exit status, or 128 + signal number.
+        code: i32,
+        /// It was killed at its deadline.
+        timed_out: bool,
+    },
+}
