@@ -7,5 +7,13 @@
 
 pub mod cgroup;
 mod error;
+pub mod fd;
+pub mod fork;
+pub mod identity;
+pub mod mount;
+pub mod namespace;
+pub mod path;
+pub mod seqpacket;
+pub mod supervisor;
 
 pub use error::{Error, Result};
