@@ -1,0 +1,86 @@
+//! What this room is told by the daemon's configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where things are and how long to wait.
+#[derive(Debug, Clone)]
+pub struct PodsConfig {
+    /// Durable state, `/var/lib/insula`.
+    pub root: PathBuf,
+    /// State that a reboot may void, `/run/insula` (tmpfs).
+    pub state: PathBuf,
+    /// The supervisor's program, `insula-pod`.
+    pub supervisor_path: PathBuf,
+    /// Who makes cgroups.
+    pub cgroup_driver: CgroupDriver,
+    /// cgroup, below each hierarchy's root and without a leading slash, of pods
+    /// that name no parent of their own; default `insula`.
+    pub cgroup_parent: String,
+    /// How long each wait may take.
+    pub deadlines: Deadlines,
+}
+
+/// Who makes cgroups (`[cgroup] driver`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupDriver {
+    /// The best that works here: cgroupfs for now.
+    #[default]
+    Auto,
+    /// We do.
+    Cgroupfs,
+    /// systemd does; refused at start for now.
+    Systemd,
+}
+
+/// How long each wait may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A supervisor's answer to one request.
+    pub supervisor: Duration,
+    /// Taking over one pod after a restart.
+    pub adopt: Duration,
+    /// Opening the sources of a container's volumes.
+    pub volumes: Duration,
+    /// Root file system and network work, whose own deadlines are shorter.
+    pub service: Duration,
+    /// The end of a killed container's processes.
+    pub kill: Duration,
+    /// What is left of an exec's output after its process has ended.
+    pub drain: Duration,
+}
+
+// === impl Deadlines ===
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            supervisor: Duration::from_secs(20),
+            adopt: Duration::from_secs(10),
+            volumes: Duration::from_secs(30),
+            service: Duration::from_secs(180),
+            kill: Duration::from_secs(10),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+// === impl PodsConfig ===
+
+impl PodsConfig {
+    /// The usual configuration for these two directories and this program.
+    pub fn new(
+        root: impl Into<PathBuf>,
+        state: impl Into<PathBuf>,
+        supervisor_path: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            root: root.into(),
+            state: state.into(),
+            supervisor_path: supervisor_path.into(),
+            cgroup_driver: CgroupDriver::Auto,
+            cgroup_parent: "insula".to_owned(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
