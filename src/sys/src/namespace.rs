@@ -182,7 +182,7 @@ pub fn loopback_up() -> Result<()> {
     // SAFETY: ifreq is plain data for which all-zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed().into();
+        *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_flags =
         i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();

@@ -153,7 +153,9 @@ impl FromIterator<Capability> for CapabilitySet {
 
 impl fmt::Debug for CapabilitySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter().map(Capability::name)).finish()
+        f.debug_set()
+            .entries(self.iter().map(Capability::name))
+            .finish()
     }
 }
 

@@ -10,7 +10,7 @@
 //! More than 250 of them do not fit one packet (`SCM_MAX_FD` is 253): the
 //! surplus goes ahead in [`Request::Descriptors`] packets.
 
-use crate::plan::{PodOrHost, Process};
+use crate::plan::{PodOrHost, Stdio};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,9 +45,20 @@ pub enum Request {
     /// hierarchy), the root file system, the host mounts.
     /// Answered by [`Answer::Forked`] as soon as the child exists. It goes on
     /// only after [`Request::Placed`].
+    ///
+    /// The child alone reads the plan: the environment of one container is
+    /// then never in the memory of a process that enters another. What the
+    /// supervisor itself has to know of it is repeated here.
     Create {
         /// The container's id.
         container_id: String,
+        /// The plan's `stdio`.
+        stdio: Stdio,
+        /// The plan's `process.user.uid`, who owns the standard streams.
+        owner: u32,
+        /// The container whose PID namespace is joined, where the plan says
+        /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
+        target: Option<String>,
         /// How many cgroup directories travel along. With one, that of the v2
         /// hierarchy, the child is born there (`CLONE_INTO_CGROUP`).
         cgroup_descriptors: usize,
@@ -89,7 +100,8 @@ pub enum Request {
         /// The container's id.
         container_id: String,
     },
-    /// Runs a process in a running container. Answered by
+    /// Runs a process in a running container. Descriptor: a sealed memfd with
+    /// the JSON of a [`Process`](crate::plan::Process). Answered by
     /// [`Answer::ExecStarted`] with the read ends of standard output and
     /// standard error; its end is [`Event::ExecExited`].
     Exec {
@@ -97,8 +109,8 @@ pub enum Request {
         exec_id: u64,
         /// The container's id.
         container_id: String,
-        /// What is executed.
-        process: Process,
+        /// The process's `user.uid`, who owns the standard streams.
+        owner: u32,
         /// After this many milliseconds the whole exec is killed; 0 is never.
         timeout_ms: u64,
     },
@@ -220,8 +232,8 @@ pub struct Exit {
     /// The kernel killed a process of this container for want of memory since
     /// it was started, and the main process ended with 137.
     pub oom_killed: bool,
-    /// Bytes of output that were still unread one second after the end and are
-    /// not in the log.
+    /// Output was still open or unread one second after the end, so the log may
+    /// lack some of it.
     pub output_cut: bool,
 }
 

@@ -89,10 +89,20 @@ mod tests {
 
     #[test]
     fn text_and_bytes_survive_json() {
-        for bytes in [&b"plain"[..], b"", b"caf\xc3\xa9", b"\xff\xfe raw", b"line\nbreak"] {
+        for bytes in [
+            &b"plain"[..],
+            b"",
+            b"caf\xc3\xa9",
+            b"\xff\xfe raw",
+            b"line\nbreak",
+        ] {
             let text = OsText::new(bytes).unwrap();
             let json = serde_json::to_string(&text).unwrap();
-            assert_eq!(serde_json::from_str::<OsText>(&json).unwrap(), text, "{json}");
+            assert_eq!(
+                serde_json::from_str::<OsText>(&json).unwrap(),
+                text,
+                "{json}"
+            );
         }
     }
 
