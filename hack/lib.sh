@@ -30,7 +30,8 @@ hash_of() {
 }
 
 # once DIR COMMAND...: makes DIR by COMMAND, which is given a scratch directory as its last
-# argument; DIR appears whole or not at all, and two runs at a time make it once.
+# argument; DIR appears whole or not at all, and two runs at a time make it once. To be called as a
+# statement of its own, never after `||` or in `if`: the command must end at its first failure.
 once() {
   local dir=$1 scratch
   shift
@@ -40,7 +41,9 @@ once() {
   flock "$once_lock"
   if [ ! -d "$dir" ]; then
     scratch=$(mktemp -d "$dir.XXXXXX")
-    "$@" "$scratch" 1>&2 || { rm -rf "$scratch"; die "cannot make $dir: '$*' failed"; }
+    # In the background: inside `||` bash would go on after a failed command.
+    ("$@" "$scratch") 1>&2 &
+    wait $! || { rm -rf "$scratch"; die "cannot make $dir: '$*' failed"; }
     chmod 0755 "$scratch"
     mv -T "$scratch" "$dir"
   fi
