@@ -1,0 +1,71 @@
+# The network of a test daemon: a bridge and a subnet that nobody else uses. Sourced by hack/daemon.
+
+# A /24 in 10.64.0.0/10 that no route of this host leads to.
+network_subnet() {
+  local candidate used
+  used=$(ip -4 route show table all | grep -oE '10\.[0-9]+\.[0-9]+\.' | sort -u || true)
+  for _ in $(seq 100); do
+    candidate=10.$((64 + RANDOM % 64)).$((RANDOM % 256)).
+    grep -qxF "$candidate" <<<"$used" || { echo "${candidate}0/24" && return; }
+  done
+  die "no free subnet in 10.64.0.0/10"
+}
+
+# network_prepare DIR: writes DIR/cni, notes what the host's packet filter had.
+network_prepare() {
+  local bridge subnet
+  bridge=insula$(printf '%04x' $RANDOM)
+  subnet=$(network_subnet)
+  echo "$bridge" >"$1/bridge"
+  { iptables-save -t nat; ip6tables-save -t nat; } 2>/dev/null | grep '^:CNI-' | cut -d' ' -f1 >"$1/chains" || true
+  cat >"$1/cni/10-insula.conflist" <<END
+{
+  "cniVersion": "1.0.0",
+  "name": "insula-test",
+  "plugins": [
+    {
+      "type": "bridge", "bridge": "$bridge", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+      "ipam": {
+        "type": "host-local", "dataDir": "$1/addresses",
+        "ranges": [[{"subnet": "$subnet"}]], "routes": [{"dst": "0.0.0.0/0"}]
+      }
+    },
+    {"type": "portmap", "capabilities": {"portMappings": true}, "snat": true},
+    {"type": "bandwidth", "capabilities": {"bandwidth": true}}
+  ]
+}
+END
+}
+
+# The chains that portmap makes once for all pods and never removes; those of a pod it removes itself.
+network_chains="CNI-HOSTPORT-DNAT CNI-HOSTPORT-MASQ CNI-HOSTPORT-SETMARK"
+
+# network_remove DIR: takes down what belongs to the network and not to a pod.
+network_remove() {
+  local family chain rule
+  ip link del "$(cat "$1/bridge")" 2>/dev/null || true
+  for family in iptables ip6tables; do
+    for chain in $network_chains; do
+      ! grep -qxF ":$chain" "$1/chains" || continue
+      "$family" -t nat -S 2>/dev/null | grep -E -- "^-A (PREROUTING|OUTPUT|POSTROUTING) .*-j $chain\$" |
+        while read -r rule; do xargs "$family" -t nat <<<"-D ${rule#-A }" || true; done || true
+    done
+    # A chain that still leads to a pod's own is not empty: that is then reported as left behind.
+    for chain in $network_chains; do
+      grep -qxF ":$chain" "$1/chains" || remove_chain "$family" "$chain"
+    done
+  done
+}
+
+# Only what portmap puts into its chains by itself may be in them.
+remove_chain() {
+  local rules
+  rules=$("$1" -t nat -S "$2" 2>/dev/null) || return 0
+  if grep -qE -- '-j CNI-(DN|SN)-' <<<"$rules"; then return 0; fi
+  "$1" -t nat -F "$2" && "$1" -t nat -X "$2" || true
+}
+
+# network_left DIR: addresses that no pod gave back.
+network_left() {
+  find "$1/addresses" -type f -name '*.*.*.*' -not -name 'last_reserved_ip*' -printf 'address %f\n' 2>/dev/null || true
+}
