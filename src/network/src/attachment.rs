@@ -121,7 +121,7 @@ pub(crate) fn cni_args(id: &SandboxId, pod: &PodIdentity) -> Result<String> {
         ("K8S_POD_INFRA_CONTAINER_ID", id.as_str()),
         ("K8S_POD_UID", pod.uid.as_str()),
     ];
-    let mut args = "IgnoreUnknown=1".to_owned();
+    let mut args = vec!["IgnoreUnknown=1".to_owned()];
     for (key, value) in pairs {
         // The format has no escapes: such a value would become another argument.
         if value.contains([';', '=']) || value.chars().any(char::is_control) {
@@ -129,9 +129,9 @@ pub(crate) fn cni_args(id: &SandboxId, pod: &PodIdentity) -> Result<String> {
                 "{key} {value:?} must not hold ';', '=' or control characters"
             )));
         }
-        args.push_str(&format!(";{key}={value}"));
+        args.push(format!("{key}={value}"));
     }
-    Ok(args)
+    Ok(args.join(";"))
 }
 
 /// Capability arguments by name, ready for `runtimeConfig`.

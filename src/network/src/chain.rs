@@ -128,7 +128,7 @@ impl Means<'_> {
         for (key, value) in extra {
             object.set(key, value.clone());
         }
-        let stdin = serde_json::to_vec(&object).map_err(unserializable)?;
+        let stdin = serde_json::to_vec(&object).map_err(|error| unserializable(&error))?;
         self.ask(network, plugin, verb, stdin, None).await
     }
 
@@ -194,22 +194,22 @@ fn request(
     if !declared.is_empty() {
         object
             .set_value("runtimeConfig", &declared)
-            .map_err(unserializable)?;
+            .map_err(|error| unserializable(&error))?;
     }
     match previous {
         Some(result) => object.set("prevResult", result.to_owned()),
         None => object.remove("prevResult"),
     }
-    serde_json::to_vec(&object).map_err(unserializable)
+    serde_json::to_vec(&object).map_err(|error| unserializable(&error))
 }
 
 fn identify(object: &mut crate::json::Object, network: &NetworkConf) -> Result<()> {
     object
         .set_value("name", &network.name)
         .and_then(|()| object.set_value("cniVersion", &network.version))
-        .map_err(unserializable)
+        .map_err(|error| unserializable(&error))
 }
 
-fn unserializable(error: serde_json::Error) -> Error {
+fn unserializable(error: &serde_json::Error) -> Error {
     Error::InvalidAttachment(format!("its configuration cannot be written: {error}"))
 }

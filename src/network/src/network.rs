@@ -140,26 +140,24 @@ impl Network {
             self.with_store(&id, Store::sync),
             self.add(&record),
         );
-        let outcome = match (synced, added) {
-            (Ok(()), Ok((result, attached))) => {
-                let id = id.clone();
-                let store = self.0.store.clone();
-                blocking(move || store.write_result(&id, &result))
-                    .await
-                    .map(|()| attached)
-            }
-            (Err(error), _) | (_, Err(error)) => Err(error),
+        let (result, added) = match added {
+            Ok((result, attached)) => (Some(result), Ok(attached)),
+            Err(error) => (None, Err(error)),
         };
-        match outcome {
+        let kept = match (synced, result.clone()) {
+            (Ok(()), Some(result)) => {
+                self.with_store(&id, move |store, id| store.write_result(id, &result))
+                    .await
+            }
+            (synced, _) => synced,
+        };
+        match added.and_then(|attached| kept.map(|()| attached)) {
             Ok(attached) => {
                 live.keep();
                 Ok(attached)
             }
             Err(error) => {
-                let known = Known {
-                    record,
-                    result: None,
-                };
+                let known = Known { record, result };
                 let netns = known.record.netns.path.clone();
                 if let Err(also) = self.delete(&id, &known, netns).await {
                     tracing::warn!(sandbox = id.as_str(), error = %also, "CNI DEL after a failed ADD failed too; the record is kept");
@@ -338,17 +336,19 @@ fn describe(conf: &NetworkConf, file: &Path, skipped: &[(PathBuf, String)]) -> S
         .iter()
         .map(|plugin| plugin.kind.as_str())
         .collect();
-    let mut text = format!(
+    let mut parts = vec![format!(
         "network {:?}, version {}, plugins {}, from {}",
         conf.name,
         conf.version,
         plugins.join(", "),
         file.display()
+    )];
+    parts.extend(
+        skipped
+            .iter()
+            .map(|(file, why)| format!("ignored {}: {why}", file.display())),
     );
-    for (file, why) in skipped {
-        text.push_str(&format!("; ignored {}: {why}", file.display()));
-    }
-    text
+    parts.join("; ")
 }
 
 /// Runs file operations on a thread that may block, within a deadline.

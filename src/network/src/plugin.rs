@@ -142,18 +142,17 @@ fn failure(plugin: String, verb: Verb, network: String, finished: &Finished) -> 
     let said = serde_json::from_slice::<ErrorObject>(&finished.stdout)
         .ok()
         .filter(|said| said.code.is_some() || !said.msg.is_empty());
-    let (code, message, details) = match said {
-        Some(said) => (
-            said.code,
-            printable(&said.msg),
-            said.details.as_deref().map(printable).unwrap_or_default(),
-        ),
-        None => {
-            // Scripts and crashing plugins write whatever they like.
-            let stdout = first_lines(&finished.stdout);
-            (None, format!("it ended with {}", finished.status), stdout)
-        }
-    };
+    let (code, message, details) = said.map_or_else(
+        // Scripts and crashing plugins write whatever they like.
+        || {
+            let message = format!("it ended with {}", finished.status);
+            (None, message, first_lines(&finished.stdout))
+        },
+        |said| {
+            let details = said.details.as_deref().map(printable);
+            (said.code, printable(&said.msg), details.unwrap_or_default())
+        },
+    );
     PluginFailure {
         plugin,
         verb,

@@ -41,12 +41,10 @@ pub struct Interface {
 }
 
 impl Interface {
-    fn is_of_the_pod(&self, name: &str) -> bool {
-        self.name == name
-            && self
-                .sandbox
-                .as_ref()
-                .is_some_and(|sandbox| !sandbox.is_empty())
+    fn is_in_a_sandbox(&self) -> bool {
+        self.sandbox
+            .as_ref()
+            .is_some_and(|sandbox| !sandbox.is_empty())
     }
 }
 
@@ -103,13 +101,21 @@ impl CniResult {
 
     /// The addresses of the pod's interface `name`, the primary one first.
     pub fn pod_ips(&self, name: &str, preference: IpPreference) -> Vec<IpAddr> {
+        // Plugins that leave the sandbox out are taken at the name's word, unless it is ambiguous.
+        let sandboxed = self
+            .interfaces
+            .iter()
+            .any(|interface| interface.name == name && interface.is_in_a_sandbox());
+        let is_of_the_pod = |interface: &Interface| {
+            interface.name == name && (!sandboxed || interface.is_in_a_sandbox())
+        };
         let mut ips: Vec<IpAddr> = self
             .ips
             .iter()
             .filter(|ip| match ip.interface {
                 // A plugin that names no interface means the only one it was asked for.
                 None => true,
-                Some(index) => self.interfaces[index].is_of_the_pod(name),
+                Some(index) => self.interfaces.get(index).is_some_and(is_of_the_pod),
             })
             .map(|ip| ip.address.address)
             .collect();

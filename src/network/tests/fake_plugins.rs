@@ -11,6 +11,18 @@ use insula_network::{Error, Network, NetworkStatus, PortMapping, Protocol};
 use support::{Node, RESULT, sandbox};
 use tokio::time::sleep;
 
+/// Every operation can be spawned.
+fn _operations_are_send(network: &'static Network) {
+    fn send(_: impl Send) {}
+    send(network.status());
+    send(network.attach(sandbox("s")));
+    send(network.detach("s", NETNS));
+    send(network.check("s"));
+    send(network.gc(Box::leak(Box::default())));
+    send(network.attachments());
+    send(network.set_pod_cidrs(""));
+}
+
 const NETNS: Option<&Path> = None;
 
 /// Waits until `condition` holds, and fails the test if it never does.
@@ -451,7 +463,7 @@ async fn readiness_follows_the_truth() {
 #[tokio::test]
 async fn plugins_are_not_asked_for_each_status() {
     let mut node = Node::new();
-    node.config.status_interval = Duration::from_secs(600);
+    node.config.status_interval = Duration::from_mins(10);
     node.plugin("a", "");
     node.configure("1.1.0", r#"{"type":"a"}"#);
     let network = node.open().await;

@@ -173,7 +173,7 @@ async fn add_gives_an_address_and_del_takes_it(node: &Node, network: &Network) {
     println!("ADD: {:?}", attached.plugin_times);
     let ip = attached.ips[0].to_string();
     assert!(ip.starts_with("10.231.77."), "{ip}");
-    assert_eq!(leases(node), [ip.clone()]);
+    assert_eq!(leases(node), [ip.as_str()]);
     assert!(pod.has_interface());
     assert!(nat_rules().contains(&format!("--to-destination {ip}:80")));
     network.detach("s1", Some(&pod.netns())).await.unwrap();

@@ -25,7 +25,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the directory, makes it if need be, and removes files that were being written when we died.
+    /// Opens the directory, makes it if need be, and removes what a process that died left: temporary
+    /// files, and results without a record.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -35,8 +36,12 @@ impl Store {
         let store = Self {
             dir: dir.to_owned(),
         };
-        for name in store.names()? {
-            if name.starts_with(".new-") {
+        let names = store.names()?;
+        for name in &names {
+            let orphan = name
+                .strip_suffix(".result")
+                .is_some_and(|id| !names.contains(&format!("{id}.json")));
+            if orphan || name.starts_with(".new-") {
                 let path = dir.join(name);
                 fs::remove_file(&path)
                     .map_err(|source| Error::io("cannot remove", path, source))?;

@@ -29,6 +29,19 @@ fn the_pods_addresses_are_those_of_its_interface() {
         assert_eq!(ips, expected, "{preference:?}");
     }
     assert!(result.pod_ips("eth1", IpPreference::Ipv4).is_empty());
+    for (interfaces, expected) in [
+        (r#"[{"name":"eth0"},{"name":"x"}]"#, 1),
+        (r#"[{"name":"eth0"},{"name":"eth0","sandbox":"/n"}]"#, 0),
+        (r#"[{"name":"cni0"},{"name":"eth0","sandbox":"/n"}]"#, 0),
+    ] {
+        let text = format!(
+            r#"{{"interfaces":{interfaces},"ips":[{{"address":"10.0.0.2/8","interface":0}}]}}"#
+        );
+        let ips = parse(&text, V1_0_0)
+            .unwrap()
+            .pod_ips("eth0", IpPreference::Ipv4);
+        assert_eq!(ips.len(), expected, "{interfaces}");
+    }
     let plain = parse(r#"{"ips":[{"address":"10.0.0.2/8"}]}"#, V0_4_0).unwrap();
     assert_eq!(plain.pod_ips("eth0", IpPreference::Ipv4).len(), 1);
 }
