@@ -1,9 +1,9 @@
 //! What isolators contribute, and how contributions become one plan.
 
+use insula_wire::OsText;
 use insula_wire::plan::{
     Capabilities, CgroupResources, DeviceNode, DeviceRule, Mount, Namespaces, Rlimit, Symlink, User,
 };
-use insula_wire::OsText;
 
 /// One isolator's part of a launch plan. What is `None` or empty says nothing.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,10 +1,11 @@
 //! The isolator's interface.
 
+use crate::change::Change;
 use crate::contribution::Contribution;
-use crate::spec::{ContainerSpec, PodSpec};
+use crate::spec::{ContainerSpec, DeviceMapping, PodSpec, Resources};
 use insula_sys::cgroup::Cgroup;
-use insula_wire::OsText;
-use insula_wire::plan::CgroupResources;
+use insula_wire::plan::{CgroupResources, DeviceNode};
+use insula_wire::{CapabilitySet, OsText};
 use std::path::PathBuf;
 
 /// What an isolator may know beside the container's specification. All of it
@@ -27,6 +28,12 @@ pub struct PodView<'a> {
     pub cgroup_path: &'a str,
     /// Directory with the pod's `hosts`, `hostname` and `resolv.conf`.
     pub files: PathBuf,
+    /// Directory with one directory per volume of the image, filled with what
+    /// the image holds there: see [`crate::image_volumes`].
+    pub image_volumes: PathBuf,
+    /// What the container's [`DeviceMapping`]s turned out to be on this host:
+    /// see [`crate::host::resolve_devices`].
+    pub devices: &'a [ResolvedDevice],
     /// Host name of the pod (never empty).
     pub hostname: &'a str,
     /// What this host can do.
@@ -47,7 +54,18 @@ pub struct ImageView {
     pub volumes: Vec<String>,
 }
 
-/// What was found out about the host, once, at start.
+/// One node that a [`DeviceMapping`] stands for; a mapped directory stands for
+/// several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedDevice {
+    /// The mapping it comes from.
+    pub mapping: DeviceMapping,
+    /// The node to make; its path is the one in the container.
+    pub node: DeviceNode,
+}
+
+/// What was found out about the host, once, at start. [`HostFacts::detect`]
+/// does.
 #[derive(Debug, Clone)]
 pub struct HostFacts {
     /// cgroup v1 hierarchies or one v2 hierarchy.
@@ -56,9 +74,18 @@ pub struct HostFacts {
     pub recursive_readonly: bool,
     /// A negative `oom_score_adj` can be set (`CAP_SYS_RESOURCE`).
     pub can_lower_oom_score: bool,
-    /// Device nodes of the host, for privileged containers, read at planning
-    /// time by the caller.
-    pub host_devices: Vec<insula_wire::plan::DeviceNode>,
+    /// `oom_score_adj` of this process, which containers inherit.
+    pub oom_score_adj: i32,
+    /// The bounding set of this process: no container can have more.
+    pub capabilities: CapabilitySet,
+    /// The hard limit of open files of this process; no container's can be
+    /// higher without `CAP_SYS_RESOURCE`.
+    pub open_files: u64,
+    /// The kernel accounts swap per cgroup.
+    pub swap_accounting: bool,
+    /// Device nodes of the host, for privileged containers: see
+    /// [`crate::host::device_nodes`], to be read anew for each of them.
+    pub host_devices: Vec<DeviceNode>,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// SELinux is enabled.
@@ -75,18 +102,32 @@ pub trait Isolator: Send + Sync {
     /// Short name for errors and logs, such as `memory`.
     fn name(&self) -> &'static str;
 
-    /// What the specification means for this isolator. Pure.
-    fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal>;
+    /// What the specification means for this isolator, cgroup values apart.
+    /// Pure.
+    fn prepare(&self, _spec: &ContainerSpec, _pod: &PodView<'_>) -> Result<Contribution, Refusal> {
+        Ok(Contribution::default())
+    }
 
-    /// Writes this isolator's values into the container's new cgroup.
-    fn isolate(&self, _cgroup: &Cgroup, _want: &CgroupResources) -> Result<(), insula_sys::Error> {
+    /// What limits mean as values of a cgroup, device rules apart. Pure; asked
+    /// for a new container and for each change of a running one.
+    fn limits(
+        &self,
+        _resources: &Resources,
+        _host: &HostFacts,
+    ) -> Result<CgroupResources, Refusal> {
+        Ok(CgroupResources::default())
+    }
+
+    /// Writes this isolator's values into the container's new cgroup. What is
+    /// `None` or empty in `want` is left as it is.
+    fn isolate(&self, _change: &mut Change<'_>, _want: &CgroupResources) -> Result<(), ApplyError> {
         Ok(())
     }
 
-    /// Changes the values of a running container. All or nothing per isolator:
-    /// on an error it has put back what it changed.
-    fn update(&self, cgroup: &Cgroup, want: &CgroupResources) -> Result<(), insula_sys::Error> {
-        self.isolate(cgroup, want)
+    /// Changes the values of a running container. What was changed before an
+    /// error is put back by the [`Change`].
+    fn update(&self, change: &mut Change<'_>, want: &CgroupResources) -> Result<(), ApplyError> {
+        self.isolate(change, want)
     }
 
     /// Adds what this isolator can measure. A source that cannot be read is
@@ -100,6 +141,17 @@ pub trait Isolator: Send + Sync {
 pub struct Refusal {
     /// What was asked, why it cannot be done, what to do instead.
     pub what: String,
+}
+
+/// A value could not be put into a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The kernel said no.
+    #[error(transparent)]
+    System(#[from] insula_sys::Error),
+    /// We said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// Measurements of one cgroup; `None` is "not known".
@@ -125,4 +177,17 @@ pub struct Usage {
     pub swap_available: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
+    /// Bytes read from block devices.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices.
+    pub io_write_bytes: Option<u64>,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal with this text.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
 }

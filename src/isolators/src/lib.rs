@@ -7,14 +7,60 @@
 //! two isolators that contradict each other are an error that names both.
 //! What an isolator cannot do it refuses; it is never skipped in silence.
 //!
+//! ```text
+//! ContainerSpec ─┐                       ┌► LaunchPlan (to the supervisor)
+//!                ├─► plan ─► prepare … ──┤
+//! PodView ───────┘           merge       └► CgroupResources ─► isolate (new cgroup)
+//! Resources ─► limits ─► CgroupResources ─► update (running)   usage ─► Usage
+//! ```
+//!
 //! [`spec`] holds what is asked for (the pod and the container as the CRI or an
 //! app definition describes them, validated), [`contribution`] what isolators
-//! answer.
+//! answer, [`table`] all isolators and what is done with all of them, [`host`]
+//! what has to be known of the host beforehand.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+mod apparmor;
+mod capabilities;
+mod change;
 pub mod contribution;
+mod cpu;
+mod cpuset;
+mod devices;
+pub mod environment;
+mod filesystem;
+pub mod host;
+mod hugetlb;
+pub mod image_volumes;
+mod io;
 pub mod isolator;
+mod memory;
+pub mod merge;
+mod namespaces;
+mod no_new_privileges;
+mod oom_score;
+mod path;
+pub mod paths;
+mod pids;
+mod privileged;
+mod process;
+mod rlimits;
+mod seccomp;
+mod selinux;
+pub mod signal;
 pub mod spec;
+pub mod sysctls;
+pub mod table;
+mod unified;
+mod user_namespace;
+pub mod users;
+pub mod volumes;
 
+pub use change::Change;
 pub use contribution::Contribution;
 pub use isolator::{Isolator, PodView};
+pub use merge::{Conflict, PlanInputs, merge};
+pub use table::{
+    CgroupError, PlanError, exec_process, isolate, isolators, limits, plan, update, usage,
+};

@@ -5,6 +5,7 @@
 //! the call with all its arguments, as strace(1) prints them, because "EINVAL"
 //! alone has never helped anyone at night.
 
+pub mod bpf;
 pub mod cgroup;
 mod error;
 pub mod fd;

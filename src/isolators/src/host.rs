@@ -1,0 +1,207 @@
+//! What has to be known of the host before a container can be planned.
+
+use crate::isolator::{HostFacts, Refusal, ResolvedDevice};
+use crate::path;
+use crate::spec::DeviceMapping;
+use insula_sys::cgroup::{Layout, Version};
+use insula_wire::plan::{DeviceKind, DeviceNode};
+use insula_wire::{Capability, CapabilitySet};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+/// How deep a directory of devices is followed.
+const MAX_DEPTH: usize = 8;
+
+/// Most nodes of one directory of devices.
+const MAX_NODES: usize = 4096;
+
+// === impl HostFacts ===
+
+impl HostFacts {
+    /// Finds out about this host, once, at start. Reads files only.
+    ///
+    /// `recursive_readonly` is whether `mount_setattr(2)` with `AT_RECURSIVE`
+    /// works, which the caller has tried.
+    pub fn detect(recursive_readonly: bool) -> insula_sys::Result<Self> {
+        let cgroup = Layout::detect()?;
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let capabilities = bounding_set(&status);
+        Ok(Self {
+            recursive_readonly,
+            can_lower_oom_score: capabilities.contains(Capability::SysResource),
+            oom_score_adj: fs::read_to_string("/proc/self/oom_score_adj")
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0),
+            capabilities,
+            open_files: open_files_limit(),
+            swap_accounting: swap_accounting(&cgroup),
+            host_devices: device_nodes(),
+            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.trim() == "Y"),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            cgroup,
+        })
+    }
+}
+
+/// All device nodes below `/dev`, for privileged containers. What cannot be
+/// read is left out; terminals and what is mounted anew are not among them.
+pub fn device_nodes() -> Vec<DeviceNode> {
+    let mut nodes = Vec::new();
+    collect(Path::new("/dev"), "/dev", 0, &mut nodes);
+    nodes.sort_by(|one: &DeviceNode, other| one.path.cmp(&other.path));
+    nodes
+}
+
+/// What device mappings stand for on this host: a node, or every node in a
+/// directory. Symbolic links of the host path are followed.
+pub fn resolve_devices(mappings: &[DeviceMapping]) -> Result<Vec<ResolvedDevice>, Refusal> {
+    let mut resolved = Vec::new();
+    for mapping in mappings {
+        path::validate("host path of a device", &mapping.host_path)?;
+        let target = if mapping.container_path.is_empty() {
+            &mapping.host_path
+        } else {
+            &mapping.container_path
+        };
+        path::refuse_parent_parts("container path of a device", target)?;
+        let target = path::clean(target);
+        let source = fs::canonicalize(&mapping.host_path).map_err(|error| {
+            Refusal::new(format!(
+                "device {:?} on this host: {error}",
+                mapping.host_path
+            ))
+        })?;
+        let mut nodes = Vec::new();
+        if source.is_dir() {
+            collect(&source, &target, 0, &mut nodes);
+        } else {
+            nodes.extend(node(&source, &target));
+        }
+        if nodes.is_empty() {
+            return Err(Refusal::new(format!(
+                "{:?} is neither a device nor a directory with devices",
+                mapping.host_path
+            )));
+        }
+        resolved.extend(nodes.into_iter().map(|node| ResolvedDevice {
+            mapping: mapping.clone(),
+            node,
+        }));
+    }
+    Ok(resolved)
+}
+
+fn collect(directory: &Path, shown: &str, depth: usize, nodes: &mut Vec<DeviceNode>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let (Some(name), Ok(kind)) = (name.to_str(), entry.file_type()) else {
+            continue;
+        };
+        let below = format!("{shown}/{name}");
+        if kind.is_dir() && depth < MAX_DEPTH {
+            if !matches!(
+                below.as_str(),
+                "/dev/pts" | "/dev/shm" | "/dev/mqueue" | "/dev/hugepages"
+            ) {
+                collect(&path, &below, depth + 1, nodes);
+            }
+        } else if (kind.is_char_device() || kind.is_block_device()) && nodes.len() < MAX_NODES {
+            nodes.extend(node(&path, &below));
+        }
+    }
+}
+
+fn node(path: &Path, shown: &str) -> Option<DeviceNode> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let kind = if metadata.file_type().is_char_device() {
+        DeviceKind::Character
+    } else if metadata.file_type().is_block_device() {
+        DeviceKind::Block
+    } else {
+        return None;
+    };
+    Some(DeviceNode {
+        path: shown.to_owned(),
+        kind,
+        major: major(metadata.rdev()),
+        minor: minor(metadata.rdev()),
+        mode: metadata.mode() & 0o777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    })
+}
+
+/// Major number of a `dev_t` as the C libraries encode it, makedev(3).
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the parts have at most 32 bits"
+)]
+fn major(device: u64) -> u32 {
+    (((device >> 32) & 0xffff_f000) | ((device >> 8) & 0xfff)) as u32
+}
+
+/// Minor number of a `dev_t` as the C libraries encode it, makedev(3).
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the parts have at most 32 bits"
+)]
+fn minor(device: u64) -> u32 {
+    (((device >> 12) & 0xffff_ff00) | (device & 0xff)) as u32
+}
+
+/// The line `CapBnd:` of proc(5)'s status, without what this build does not
+/// know.
+fn bounding_set(status: &str) -> CapabilitySet {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    Capability::ALL
+        .iter()
+        .copied()
+        .filter(|capability| mask & (1 << *capability as u8) != 0)
+        .collect()
+}
+
+/// Hard limit of open files, `u64::MAX` where there is none.
+fn open_files_limit() -> u64 {
+    let text = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    hard_limit(&text, "Max open files").unwrap_or(1024)
+}
+
+/// A line of proc(5)'s limits: name, soft, hard, unit.
+fn hard_limit(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().nth(1)? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// Version 1 has the file in every group, version 2 in every group but the
+/// root.
+fn swap_accounting(layout: &Layout) -> bool {
+    let memory = layout
+        .hierarchies()
+        .iter()
+        .find(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
+    match memory {
+        None => false,
+        Some(one) if one.version == Version::V1 => {
+            one.mount_point.join("memory.memsw.limit_in_bytes").exists()
+        }
+        Some(one) => fs::read_dir(&one.mount_point).is_ok_and(|entries| {
+            entries
+                .flatten()
+                .take(256)
+                .any(|entry| entry.path().join("memory.swap.max").exists())
+        }),
+    }
+}

@@ -1,0 +1,151 @@
+//! Volumes of the host.
+
+use crate::contribution::Contribution;
+use crate::isolator::{Isolator, PodView, Refusal};
+use crate::path;
+use crate::spec::{ContainerSpec, VolumeMount};
+use insula_wire::plan::{Mount, MountAttributes, MountSource, Propagation};
+
+/// CRI `Mount`: a file or directory of the host at a path of the container.
+#[derive(Debug)]
+pub(crate) struct Volumes;
+
+impl Isolator for Volumes {
+    fn name(&self) -> &'static str {
+        "volumes"
+    }
+
+    fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal> {
+        let mut mounts = Vec::with_capacity(spec.mounts.len());
+        for volume in &spec.mounts {
+            mounts.push(mount(volume, pod.host.recursive_readonly)?);
+        }
+        Ok(Contribution {
+            mounts,
+            ..Contribution::default()
+        })
+    }
+}
+
+/// Where the container's volumes appear, as the plan names it.
+pub(crate) fn targets(spec: &ContainerSpec) -> Vec<String> {
+    spec.mounts
+        .iter()
+        .map(|volume| path::clean(&volume.container_path))
+        .collect()
+}
+
+fn mount(volume: &VolumeMount, recursive_readonly: bool) -> Result<Mount, Refusal> {
+    path::validate("container path", &volume.container_path)?;
+    let target = path::clean(&volume.container_path);
+    if target == "/" {
+        return Err(Refusal::new(format!(
+            "a volume cannot take the place of the container's root (container path {:?})",
+            volume.container_path
+        )));
+    }
+    path::validate("host path", &volume.host_path)?;
+    if !volume.host_path.starts_with('/') {
+        return Err(Refusal::new(format!(
+            "host path {:?} of the volume at {target} is not absolute",
+            volume.host_path
+        )));
+    }
+    if volume.recursive_readonly {
+        check_recursive_readonly(volume, &target, recursive_readonly)?;
+    }
+    Ok(Mount {
+        source: MountSource::Host {
+            path: volume.host_path.clone(),
+        },
+        attributes: attributes(volume, &target)?,
+        propagation: volume.propagation,
+        target,
+    })
+}
+
+/// Kubelet recognises the prefix of these texts (KEP-3857).
+fn check_recursive_readonly(
+    volume: &VolumeMount,
+    target: &str,
+    supported: bool,
+) -> Result<(), Refusal> {
+    let why = if !supported {
+        "this kernel has no mount_setattr(AT_RECURSIVE), which came with Linux 5.12"
+    } else if !volume.readonly {
+        "it needs readonly, too"
+    } else if volume.propagation != Propagation::Private {
+        "it needs private propagation"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(format!(
+        "RROUnsupported: recursive_read_only of the volume at {target}: {why}"
+    )))
+}
+
+fn attributes(volume: &VolumeMount, target: &str) -> Result<MountAttributes, Refusal> {
+    let mut attributes = MountAttributes {
+        readonly: volume.readonly,
+        recursive_readonly: volume.recursive_readonly,
+        ..MountAttributes::default()
+    };
+    for option in &volume.options {
+        match option.as_str() {
+            "noexec" => attributes.noexec = true,
+            "nodev" => attributes.nodev = true,
+            "nosuid" => attributes.nosuid = true,
+            _ => {
+                return Err(Refusal::new(format!(
+                    "mount option {option:?} of the volume at {target} is not known: use noexec, nodev, nosuid"
+                )));
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+/// Checks that a volume's source can propagate as asked, from the text of the
+/// host's `/proc/self/mountinfo`: `Bidirectional` needs a source on a shared
+/// mount, `HostToContainer` on a shared or slave one, mount_namespaces(7).
+///
+/// `source` is the host path with all symbolic links resolved. The caller asks
+/// just before the source is opened.
+pub fn check_propagation(
+    mountinfo: &str,
+    source: &str,
+    wanted: Propagation,
+) -> Result<(), Refusal> {
+    if wanted == Propagation::Private {
+        return Ok(());
+    }
+    let source = path::clean(source);
+    let mut best: Option<(usize, bool, bool)> = None;
+    for line in mountinfo.lines() {
+        let mut words = line.split(' ').skip(4);
+        let Some(mount_point) = words.next() else {
+            continue;
+        };
+        let mount_point = mount_point.replace("\\040", " ").replace("\\011", "\t");
+        if !path::is_at_or_below(&source, &mount_point) {
+            continue;
+        }
+        let optional: Vec<&str> = words.skip(1).take_while(|word| *word != "-").collect();
+        let has = |prefix: &str| optional.iter().any(|field| field.starts_with(prefix));
+        let depth = path::depth(&mount_point);
+        // Of mounts stacked at one place the last one is seen.
+        if best.is_none_or(|(known, _, _)| depth >= known) {
+            best = Some((depth, has("shared:"), has("master:")));
+        }
+    }
+    let (shared, slave) = best.map_or((false, false), |(_, shared, slave)| (shared, slave));
+    match wanted {
+        Propagation::Bidirectional if !shared => Err(Refusal::new(format!(
+            "volume source {source:?} is not on a shared mount, which bidirectional propagation needs: run `mount --make-rshared` on it"
+        ))),
+        Propagation::HostToContainer if !shared && !slave => Err(Refusal::new(format!(
+            "volume source {source:?} is on a private mount, from which nothing can propagate to the container: run `mount --make-rshared` on it"
+        ))),
+        _ => Ok(()),
+    }
+}
