@@ -2,7 +2,7 @@
 
 use crate::fork::last_errno;
 use crate::{Error, Result};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -39,6 +39,25 @@ fn close_range(first: u32, last: u32) -> Result<()> {
             last_errno(),
         )),
     }
+}
+
+/// Takes ownership of descriptors the process was born with, and marks them
+/// close-on-exec. To be called once, before anything else is opened. Fails with
+/// `EBADF` where one is not open.
+pub fn take_inherited<const N: usize>(numbers: [i32; N]) -> Result<[OwnedFd; N]> {
+    for number in numbers {
+        // SAFETY: F_SETFD takes a plain number and flags, fcntl(2).
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+            return Err(Error::new(
+                format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"),
+                last_errno(),
+            ));
+        }
+    }
+    // SAFETY: each is open, as the call above showed, and nothing in this
+    // process owns it: it was inherited at execve(2) and the caller takes it
+    // once, before anything else is opened.
+    Ok(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// A memfd with this content that nobody can change any more. Larger than a

@@ -26,6 +26,9 @@ pub struct ForkOptions<'a> {
     pub new_pid_namespace: bool,
     /// The child's parent is the caller's parent (`CLONE_PARENT`).
     pub sibling: bool,
+    /// The caller sleeps until the child has executed or ended
+    /// (`CLONE_VFORK`).
+    pub suspend_caller: bool,
 }
 
 /// Which side of a fork this is.
@@ -94,6 +97,9 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     }
     if options.sibling {
         flags |= libc::CLONE_PARENT as u64;
+    }
+    if options.suspend_caller {
+        flags |= libc::CLONE_VFORK as u64;
     }
     // SAFETY: clone_args is plain integers for which zero is "not used"
     // (clone(2)); an all-zero value is valid.
@@ -176,6 +182,12 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<Ended>> {
             Ended::Exited,
         )
     }))
+}
+
+/// Whether a process is a child of this one that was not reaped yet.
+pub fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::PidFd(pidfd), options).is_ok()
 }
 
 /// Reaps a child that has ended or is about to, waiting for it.

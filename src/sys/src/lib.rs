@@ -13,6 +13,7 @@ pub mod fork;
 pub mod identity;
 pub mod mount;
 pub mod namespace;
+pub mod outcome;
 pub mod path;
 pub mod seqpacket;
 pub mod supervisor;

@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 use std::path::Path;
 
 /// Kinds of namespaces, namespaces(7).
@@ -49,6 +49,17 @@ impl Kind {
         }
     }
 
+    fn thread_type(self) -> ThreadNameSpaceType {
+        match self {
+            Self::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+            Self::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+            Self::Mount => ThreadNameSpaceType::MOUNT,
+            Self::Network => ThreadNameSpaceType::NETWORK,
+            Self::Pid => ThreadNameSpaceType::PROCESS_ID,
+            Self::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        }
+    }
+
     fn unshare_flag(self) -> UnshareFlags {
         match self {
             Self::Cgroup => UnshareFlags::NEWCGROUP,
@@ -77,6 +88,16 @@ pub fn join(namespace: impl AsFd, kind: Kind) -> Result<()> {
     let namespace = namespace.as_fd();
     rustix::thread::move_into_link_name_space(namespace, Some(kind.link_type()))
         .map_err(|errno| Error::new(format!("setns({namespace:?}, {kind:?})"), errno))
+}
+
+/// Moves the calling thread into namespaces of a process, all at once.
+pub fn join_process(pidfd: impl AsFd, kinds: &[Kind]) -> Result<()> {
+    let pidfd = pidfd.as_fd();
+    let types = kinds
+        .iter()
+        .fold(ThreadNameSpaceType::empty(), |types, kind| types | kind.thread_type());
+    rustix::thread::move_into_thread_name_spaces(pidfd, types)
+        .map_err(|errno| Error::new(format!("setns({pidfd:?}, {types:?})"), errno))
 }
 
 /// Opens a namespace of a process.

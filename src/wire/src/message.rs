@@ -49,24 +49,7 @@ pub enum Request {
     /// The child alone reads the plan: the environment of one container is
     /// then never in the memory of a process that enters another. What the
     /// supervisor itself has to know of it is repeated here.
-    Create {
-        /// The container's id.
-        container_id: String,
-        /// The plan's `stdio`.
-        stdio: Stdio,
-        /// The plan's `process.user.uid`, who owns the standard streams.
-        owner: u32,
-        /// The container whose PID namespace is joined, where the plan says
-        /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
-        target: Option<String>,
-        /// How many cgroup directories travel along. With one, that of the v2
-        /// hierarchy, the child is born there (`CLONE_INTO_CGROUP`).
-        cgroup_descriptors: usize,
-        /// The child is born in the (one) cgroup given.
-        born_in_cgroup: bool,
-        /// Where the exit record is written: absolute path of `exit.json`.
-        exit_record: String,
-    },
+    Create(CreateRequest),
     /// The blocked child is in its cgroups and may build its root. Answered by
     /// [`Answer::Created`] when it is ready to execute.
     Placed {
@@ -104,16 +87,7 @@ pub enum Request {
     /// the JSON of a [`Process`](crate::plan::Process). Answered by
     /// [`Answer::ExecStarted`] with the read ends of standard output and
     /// standard error; its end is [`Event::ExecExited`].
-    Exec {
-        /// Chosen by the daemon, unique per supervisor.
-        exec_id: u64,
-        /// The container's id.
-        container_id: String,
-        /// The process's `user.uid`, who owns the standard streams.
-        owner: u32,
-        /// After this many milliseconds the whole exec is killed; 0 is never.
-        timeout_ms: u64,
-    },
+    Exec(ExecRequest),
     /// Kills an exec and its descendants.
     KillExec {
         /// The exec's id.
@@ -121,6 +95,40 @@ pub enum Request {
     },
     /// Ends the supervisor. Refused while a container runs.
     Shutdown,
+}
+
+/// A container to create, see [`Request::Create`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreateRequest {
+    /// The container's id.
+    pub container_id: String,
+    /// The plan's `stdio`.
+    pub stdio: Stdio,
+    /// The plan's `process.user.uid`, who owns the standard streams.
+    pub owner: u32,
+    /// The container whose PID namespace is joined, where the plan says
+    /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
+    pub target: Option<String>,
+    /// How many cgroup directories travel along. With one, that of the v2
+    /// hierarchy, the child is born there (`CLONE_INTO_CGROUP`).
+    pub cgroup_descriptors: usize,
+    /// The child is born in the (one) cgroup given.
+    pub born_in_cgroup: bool,
+    /// Where the exit record is written: absolute path of `exit.json`.
+    pub exit_record: String,
+}
+
+/// A process to run in a container, see [`Request::Exec`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Chosen by the daemon, unique per supervisor.
+    pub exec_id: u64,
+    /// The container's id.
+    pub container_id: String,
+    /// The process's `user.uid`, who owns the standard streams.
+    pub owner: u32,
+    /// After this many milliseconds the whole exec is killed; 0 is never.
+    pub timeout_ms: u64,
 }
 
 /// What a pod's namespaces shall be.

@@ -1,0 +1,241 @@
+//! One container as its supervisor sees it.
+//!
+//! ```text
+//!  Forked ─placed─► Building ─ready─► Created ─start─► Starting ─► Running
+//!    │                 │                 │                │           │ ended
+//!    └────────┬────────┘                 └───────┬────────┘           ▼
+//!        create failed:                          └─────────────► Draining
+//!        forgotten                                                    │ EOF or
+//!                                                  Exited ◄───────────┘ 1 s
+//! ```
+
+use crate::cgroup::Cgroup;
+use crate::launch::report::{Go, ProgramName};
+use crate::log::{Lines, Log, now_nanoseconds};
+use crate::poll::Output;
+use insula_sys::fork::{self, Child};
+use insula_sys::outcome::Outcome;
+use insula_sys::{Error, Result, seqpacket};
+use insula_wire::message::{ContainerState, Exit};
+use rustix::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A container and everything that belongs to it.
+#[derive(Debug)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: State,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// Its log.
+    pub log: Log,
+    /// What it writes, while that is open.
+    pub outputs: Vec<OpenOutput>,
+    /// The write end of its standard input, kept so that it stays open.
+    pub stdin: Option<OwnedFd>,
+    /// To its child, until that executes.
+    pub socket: Option<OwnedFd>,
+    /// The first process of its creation, until reaped.
+    pub intermediate: Option<Child>,
+    /// Its main process, until reaped.
+    pub main: Option<Child>,
+    /// Whether the main process is PID 1 of a namespace of its own, whose end
+    /// is the end of all in it.
+    pub own_pid_namespace: bool,
+    /// What became of a main process that others can see.
+    pub outcome: Outcome,
+    /// The program, for explaining why it cannot be executed.
+    pub program: ProgramName,
+    /// The request that waits for the next step.
+    pub pending: Option<u64>,
+    /// How many groups for execs were made, at most.
+    pub exec_slots: usize,
+    started_at: i64,
+    exit_record: PathBuf,
+}
+
+/// Where a container stands.
+#[derive(Debug)]
+pub enum State {
+    /// Its child waits for its cgroups.
+    Forked,
+    /// Its child builds the root.
+    Building,
+    /// Complete but for the execve(2).
+    Created,
+    /// About to execute.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Its main process ended; what it wrote is still being read.
+    Draining {
+        /// Exit status, or 128 + signal.
+        code: i32,
+        /// Nanoseconds since the epoch.
+        finished_at: i64,
+        /// When reading stops at the latest.
+        deadline: Instant,
+    },
+    /// It is over.
+    Exited(Exit),
+}
+
+/// One open output of a container.
+#[derive(Debug)]
+pub struct OpenOutput {
+    /// Which one.
+    pub which: Output,
+    /// The read end of its pipe, or the master of its terminal.
+    pub fd: OwnedFd,
+    /// Its unfinished line.
+    pub lines: Lines,
+}
+
+/// How long output is read after the main process ended: children that outlive
+/// it may hold the pipe for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+// === impl State ===
+
+impl State {
+    /// The state in a word, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forked | Self::Building => "being created",
+            Self::Created => "created",
+            Self::Starting => "being started",
+            Self::Running => "running",
+            Self::Draining { .. } => "ending",
+            Self::Exited(_) => "exited",
+        }
+    }
+}
+
+// === impl Container ===
+
+impl Container {
+    /// A container whose child was just forked.
+    pub fn new(id: String, cgroup: Cgroup, log: Log, outcome: Outcome, exit_record: PathBuf) -> Self {
+        Self {
+            id,
+            state: State::Forked,
+            cgroup,
+            log,
+            outputs: Vec::new(),
+            stdin: None,
+            socket: None,
+            intermediate: None,
+            main: None,
+            own_pid_namespace: false,
+            outcome,
+            program: ProgramName::default(),
+            pending: None,
+            exec_slots: 0,
+            started_at: 0,
+            exit_record,
+        }
+    }
+
+    /// The process that stands for the container: the main one, or before that
+    /// is cloned the intermediate.
+    pub fn process(&self) -> Option<&Child> {
+        self.main.as_ref().or(self.intermediate.as_ref())
+    }
+
+    /// Process id of [`process`](Self::process), 0 without one.
+    pub fn pid(&self) -> i32 {
+        self.process().map_or(0, |child| child.pid)
+    }
+
+    /// Tells the child to go on.
+    pub fn tell(&self, go: Go) -> Result<()> {
+        match &self.socket {
+            Some(socket) => seqpacket::send(socket.as_fd(), &[go.byte()], &[]),
+            None => Err(Error::new("sendmsg(child)", rustix::io::Errno::PIPE)),
+        }
+    }
+
+    /// Its program runs from now on.
+    pub fn run(&mut self) -> i64 {
+        self.started_at = now_nanoseconds();
+        self.state = State::Running;
+        self.started_at
+    }
+
+    /// Its main process ended. What is left in its cgroup is killed, unless its
+    /// own PID namespace has seen to that.
+    pub fn end(&mut self, code: i32) {
+        if !self.own_pid_namespace {
+            // Whatever survives this is found by the daemon's clean-up.
+            let _ = self.cgroup.kill();
+        }
+        self.state = State::Draining {
+            code,
+            finished_at: now_nanoseconds(),
+            deadline: Instant::now() + DRAIN,
+        };
+    }
+
+    /// When draining has to stop, while it goes on.
+    pub fn drain_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Draining { deadline, .. } => Some(deadline),
+            _ => None,
+        }
+    }
+
+    /// Ends the draining: the log is complete, the record is written.
+    pub fn settle(&mut self) -> Option<Exit> {
+        let State::Draining { code, finished_at, .. } = self.state else {
+            return None;
+        };
+        let exit = Exit {
+            code,
+            finished_at,
+            started_at: self.started_at,
+            oom_killed: code == 137 && self.cgroup.oom_kills() > 0,
+            output_cut: !self.outputs.is_empty(),
+        };
+        self.cgroup.remove_subgroups(self.exec_slots);
+        self.stdin = None;
+        self.socket = None;
+        // Without the record the daemon still learns the exit from us; only a
+        // supervisor that dies as well would lose it.
+        let _ = self.write_record(&exit);
+        self.state = State::Exited(exit.clone());
+        Some(exit)
+    }
+
+    fn write_record(&self, exit: &Exit) -> std::io::Result<()> {
+        let temporary = self.exit_record.with_extension("json.new");
+        std::fs::write(&temporary, serde_json::to_vec(exit)?)?;
+        std::fs::rename(&temporary, &self.exit_record)
+    }
+
+    /// What is told about it.
+    pub fn describe(&self) -> ContainerState {
+        ContainerState {
+            container_id: self.id.clone(),
+            pid: self.pid(),
+            started_at: self.started_at,
+            exit: match &self.state {
+                State::Exited(exit) => Some(exit.clone()),
+                _ => None,
+            },
+        }
+    }
+
+    /// Kills and reaps the processes of a creation that failed.
+    pub fn abandon(&mut self) {
+        for child in [self.main.take(), self.intermediate.take()].into_iter().flatten() {
+            let killed = fork::send_signal(child.pidfd.as_fd(), 9);
+            if killed.is_ok() {
+                let _ = fork::wait(child.pidfd.as_fd());
+            }
+        }
+        let _ = self.cgroup.kill();
+    }
+}

@@ -1,0 +1,235 @@
+//! Forking the children of containers and execs.
+
+use crate::cgroup::Cgroup;
+use crate::container::{Container, OpenOutput, State};
+use crate::exec::Exec;
+use crate::launch::report::{ProgramName, Reporter, malformed, step};
+use crate::launch::{container as container_birth, exec as exec_birth};
+use crate::log::{Lines, Log};
+use crate::poll::{Output, Source};
+use crate::streams;
+use crate::supervisor::{Supervisor, refuse};
+use insula_sys::fork::{Fork, ForkOptions, fork};
+use insula_sys::outcome::Outcome;
+use insula_sys::seqpacket;
+use insula_wire::message::{Answer, CreateRequest, ExecRequest, Failure, FailureKind};
+use rustix::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// The descriptors of a creation, sorted out.
+struct Brought {
+    plan: OwnedFd,
+    cgroup: Vec<OwnedFd>,
+    root: OwnedFd,
+    host_mounts: Vec<OwnedFd>,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// Forks the blocked child of a new container.
+    pub fn create(
+        &mut self,
+        id: u64,
+        request: CreateRequest,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let name = "create container";
+        if self.containers.contains_key(&request.container_id) {
+            return Err(refuse(FailureKind::WrongState, name, "it exists already"));
+        }
+        let Some(pod) = &self.pod else {
+            return Err(refuse(FailureKind::WrongState, name, "the pod was not made"));
+        };
+        let brought = Brought::sort(&request, descriptors)?;
+        let target = match &request.target {
+            None => None,
+            Some(target) => Some(
+                self.containers
+                    .get(target)
+                    .filter(|container| matches!(container.state, State::Running))
+                    .and_then(|container| container.main.as_ref())
+                    .ok_or_else(|| {
+                        refuse(FailureKind::WrongState, name, format!("target container {target} does not run"))
+                    })?,
+            ),
+        };
+        let log = step("open log", Log::open(request.stdio.log_path.as_deref()))?;
+        let cgroup = Cgroup::new(brought.cgroup);
+        let outcome = step(name, Outcome::new())?;
+        let mut container = Container::new(
+            request.container_id.clone(),
+            cgroup,
+            log,
+            outcome,
+            request.exit_record.into(),
+        );
+        let theirs = if request.stdio.terminal {
+            None
+        } else {
+            let (ends, theirs) = step(name, streams::make(request.owner, request.stdio.stdin))?;
+            container.stdin = ends.stdin;
+            container.outputs = vec![
+                OpenOutput::new(Output::Stdout, ends.stdout),
+                OpenOutput::new(Output::Stderr, ends.stderr),
+            ];
+            Some(theirs)
+        };
+        let (ours, socket) = step(name, seqpacket::pair())?;
+        let options = ForkOptions {
+            into_cgroup: match request.born_in_cgroup {
+                true => container.cgroup.directories().next(),
+                false => None,
+            },
+            ..ForkOptions::default()
+        };
+        match step(name, fork(self.proof, &options))? {
+            Fork::Child => container_birth::Birth {
+                reporter: Reporter::new(socket),
+                plan: brought.plan,
+                streams: theirs,
+                owner: request.owner,
+                outcome: &container.outcome,
+                root: brought.root,
+                host_mounts: brought.host_mounts,
+                pod: &pod.namespaces,
+                target: target.map(|child| child.pidfd.as_fd()),
+            }
+            .run(self.proof),
+            Fork::Parent(child) => {
+                let pid = child.pid;
+                container.socket = Some(ours);
+                container.intermediate = Some(child);
+                let watched = self.watch_new(&container);
+                if watched.is_err() {
+                    container.abandon();
+                }
+                step(name, watched)?;
+                self.containers.insert(request.container_id, container);
+                self.reply(id, Ok(Answer::Forked { pid }), &[]);
+                Ok(())
+            }
+        }
+    }
+
+    fn watch_new(&mut self, container: &Container) -> insula_sys::Result<()> {
+        let id = &container.id;
+        if let Some(socket) = &container.socket {
+            self.poll.add(Source::ContainerChild(id.clone()), socket)?;
+        }
+        if let Some(child) = &container.intermediate {
+            self.poll.add(Source::ContainerIntermediate(id.clone()), &child.pidfd)?;
+        }
+        for output in &container.outputs {
+            self.poll
+                .add(Source::ContainerOutput(id.clone(), output.which), &output.fd)?;
+        }
+        Ok(())
+    }
+
+    /// Forks the child of an exec.
+    pub fn exec(
+        &mut self,
+        id: u64,
+        request: &ExecRequest,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let name = "exec";
+        let [process] = <[OwnedFd; 1]>::try_from(descriptors)
+            .map_err(|brought| malformed(name, format!("{} descriptors came", brought.len())))?;
+        let busy: Vec<usize> = self
+            .execs
+            .values()
+            .filter(|exec| exec.container_id == request.container_id)
+            .filter_map(|exec| exec.group.as_ref().map(crate::cgroup::Subgroup::slot))
+            .collect();
+        let proof = self.proof;
+        let container = self.container(&request.container_id)?;
+        let (State::Running, Some(main)) = (&container.state, &container.main) else {
+            let message = format!("the container is {}, not running", container.state.name());
+            return Err(refuse(FailureKind::WrongState, name, message));
+        };
+        let group = step(name, container.cgroup.subgroup(|slot| busy.contains(&slot)))?;
+        if let Some(group) = &group {
+            container.exec_slots = container.exec_slots.max(group.slot() + 1);
+        }
+        let (ends, theirs) = step(name, streams::make(request.owner, false))?;
+        let (ours, socket) = step(name, seqpacket::pair())?;
+        let outcome = step(name, Outcome::new())?;
+        let mut cgroups: Vec<_> = container.cgroup.directories().collect();
+        // Last, so that of the two in one hierarchy the group's is the one.
+        cgroups.extend(group.as_ref().map(crate::cgroup::Subgroup::directory));
+        let main = main.pidfd.as_fd();
+        let forked = fork(proof, &ForkOptions::default());
+        let child = match step(name, forked)? {
+            Fork::Child => exec_birth::Birth {
+                reporter: Reporter::new(socket),
+                process,
+                streams: theirs,
+                outcome: &outcome,
+                main,
+                cgroups,
+            }
+            .run(proof),
+            Fork::Parent(child) => child,
+        };
+        let exec_id = request.exec_id;
+        step(name, self.poll.add(Source::ExecChild(exec_id), &ours))?;
+        step(name, self.poll.add(Source::ExecIntermediate(exec_id), &child.pidfd))?;
+        let timeout = (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms));
+        let exec = Exec {
+            container_id: request.container_id.clone(),
+            pending: Some(id),
+            socket: ours,
+            intermediate: Some(child),
+            main: None,
+            outcome,
+            program: ProgramName::default(),
+            group,
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            timed_out: false,
+            outputs: [ends.stdout, ends.stderr],
+        };
+        self.execs.insert(exec_id, exec);
+        Ok(())
+    }
+}
+
+// === impl Brought ===
+
+impl Brought {
+    fn sort(request: &CreateRequest, descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let count = descriptors.len();
+        let mut all = descriptors.into_iter();
+        let mut next = |what: &str| {
+            all.next().ok_or_else(|| {
+                malformed("create container", format!("no {what} among {count} descriptors"))
+            })
+        };
+        Ok(Self {
+            plan: next("plan")?,
+            cgroup: (0..request.cgroup_descriptors)
+                .map(|_| next("cgroup"))
+                .collect::<Result<_, _>>()?,
+            root: next("root")?,
+            host_mounts: all.collect(),
+        })
+    }
+}
+
+// === impl OpenOutput ===
+
+impl OpenOutput {
+    /// An output that was just opened.
+    pub fn new(which: Output, fd: OwnedFd) -> Self {
+        let name = match which {
+            Output::Stdout => "stdout",
+            Output::Stderr => "stderr",
+        };
+        Self {
+            which,
+            fd,
+            lines: Lines::new(name),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The two steps to a container's main process.
+
+use crate::launch::program::Program;
+use crate::launch::report::{Go, Report, Reporter, malformed, step};
+use crate::launch::root::{self, Furniture};
+use crate::launch::streams::{Streams, make_terminal};
+use crate::launch::{clone_beside_others, execute_alone, identity};
+use crate::pod::PodNamespaces;
+use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
+use insula_sys::mount::{self, Attributes, Propagation};
+use insula_sys::namespace::{self, Kind};
+use insula_sys::outcome::Outcome;
+use insula_sys::path::open_in_root;
+use insula_sys::{Error, fd};
+use insula_wire::LaunchPlan;
+use insula_wire::message::Failure;
+use insula_wire::plan::{MountSource, NewOrHost, PidNamespace, PodOrHost};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
+
+/// What the child of a container's creation is born with.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    /// To the supervisor.
+    pub reporter: Reporter,
+    /// The plan, a sealed memfd.
+    pub plan: OwnedFd,
+    /// Its ends of the standard streams; `None` with a terminal.
+    pub streams: Option<Streams>,
+    /// Owner of the streams.
+    pub owner: u32,
+    /// Where a process that others can see leaves what became of it.
+    pub outcome: &'a Outcome,
+    /// The root file system and the host's mounts.
+    pub root: OwnedFd,
+    /// Mounts of the host, in plan order.
+    pub host_mounts: Vec<OwnedFd>,
+    /// The pod's namespaces.
+    pub pod: &'a PodNamespaces,
+    /// Main process of the container whose PID namespace is joined.
+    pub target: Option<BorrowedFd<'a>>,
+}
+
+/// Largest plan that is read.
+const MAX_PLAN: u64 = 16 << 20;
+
+// === impl Birth ===
+
+impl Birth<'_> {
+    /// Everything from the fork to the execve(2). Never returns.
+    pub fn run(self, proof: SingleThread) -> ! {
+        if let Err(failure) = self.launch(proof) {
+            self.reporter.fail(failure);
+        }
+        exit_now(0)
+    }
+
+    fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
+        self.close_what_is_not_ours()?;
+        rustix::process::umask(rustix::fs::Mode::empty());
+        self.reporter.wait_for(Go::Placed);
+        let plan = self.read_plan()?;
+        identity::set_oom_score(&plan.process)?;
+        self.join_pod(&plan)?;
+        let furniture = self.collect_furniture(&plan)?;
+        self.make_mount_namespace()?;
+        if plan.namespaces.cgroup == NewOrHost::New {
+            step("make cgroup namespace", namespace::unshare(&[Kind::Cgroup]))?;
+        }
+        match plan.namespaces.pid {
+            PidNamespace::Container => self.launch_as_init(proof, &plan, &furniture),
+            _ => self.launch_beside_others(proof, &plan, &furniture),
+        }
+    }
+
+    fn close_what_is_not_ours(&self) -> Result<(), Failure> {
+        let mut keep = vec![
+            self.reporter.socket(),
+            self.plan.as_fd(),
+            self.root.as_fd(),
+        ];
+        keep.extend(self.host_mounts.iter().map(AsFd::as_fd));
+        keep.extend(self.pod.descriptors());
+        keep.extend(self.target);
+        if let Some(streams) = &self.streams {
+            keep.extend(streams.descriptors());
+        }
+        step("close inherited descriptors", fd::close_all_except(&keep))
+    }
+
+    fn read_plan(&self) -> Result<LaunchPlan, Failure> {
+        let plan = step("read plan", fd::duplicate(&self.plan))?;
+        let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
+        serde_json::from_slice(&content)
+            .map_err(|error| malformed("read plan", error.to_string()))
+    }
+
+    fn join_pod(&self, plan: &LaunchPlan) -> Result<(), Failure> {
+        let wanted = [
+            (plan.namespaces.network, &self.pod.network, Kind::Network),
+            (plan.namespaces.ipc, &self.pod.ipc, Kind::Ipc),
+            (plan.namespaces.uts, &self.pod.uts, Kind::Uts),
+        ];
+        for (choice, namespace, kind) in wanted {
+            let name = format!("join {} namespace", kind.file_name());
+            match (choice, namespace) {
+                (PodOrHost::Host, _) => {}
+                (PodOrHost::Pod, Some(namespace)) => step(&name, namespace::join(namespace, kind))?,
+                (PodOrHost::Pod, None) => {
+                    return Err(malformed(&name, "the pod has none of its own"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes clones of what other mount namespaces hold, while this process is
+    /// still in the host's.
+    fn collect_furniture(&self, plan: &LaunchPlan) -> Result<Furniture, Failure> {
+        let nulls = plan
+            .masked_paths
+            .iter()
+            .map(|_| mount::clone_tree_at(&self.pod.null, "".as_ref(), false))
+            .collect::<insula_sys::Result<Vec<_>>>();
+        let nulls = step("clone /dev/null", nulls)?;
+        let wants_shm = plan.mounts.iter().any(|mount| mount.source == MountSource::PodShm);
+        let mut shm = None;
+        let mut proc = None;
+        if wants_shm || plan.namespaces.pid == PidNamespace::Pod {
+            let name = "enter the pod's mounts";
+            step(name, namespace::join(&self.pod.mounts, Kind::Mount))?;
+            if wants_shm {
+                shm = Some(step(name, mount::clone_tree("/shm".as_ref(), false))?);
+            }
+            if plan.namespaces.pid == PidNamespace::Pod {
+                proc = Some(step(name, mount::clone_tree("/proc".as_ref(), false))?);
+            }
+        }
+        if let Some(target) = self.target {
+            proc = Some(clone_proc_of(target)?);
+        }
+        if shm.is_some() || proc.is_some() {
+            let name = "return to the host's mounts";
+            step(name, namespace::join(&self.pod.host_mounts, Kind::Mount))?;
+        }
+        let name = "take mounts";
+        Ok(Furniture {
+            root: step(name, fd::duplicate(&self.root))?,
+            host: self
+                .host_mounts
+                .iter()
+                .map(|mount| step(name, fd::duplicate(mount)))
+                .collect::<Result<_, _>>()?,
+            shm,
+            proc,
+            nulls,
+        })
+    }
+
+    /// A private copy of the host's mounts, with the working directory where
+    /// the root is going to be attached.
+    fn make_mount_namespace(&self) -> Result<(), Failure> {
+        let name = "make mount namespace";
+        let directory = self.pod.state_directory.as_str();
+        step(
+            name,
+            rustix::process::chdir(directory)
+                .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno)),
+        )?;
+        step(name, namespace::unshare(&[Kind::Mount]))?;
+        let private = Attributes {
+            propagation: Some(Propagation::Private),
+            recursive: true,
+            ..Attributes::default()
+        };
+        let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+        step(name, mount::set_attributes(&step(name, top)?, private))
+    }
+
+    /// PID 1 of a new PID namespace, alone there: it mounts procfs itself.
+    fn launch_as_init(
+        &self,
+        proof: SingleThread,
+        plan: &LaunchPlan,
+        furniture: &Furniture,
+    ) -> Result<(), Failure> {
+        let options = ForkOptions {
+            new_pid_namespace: true,
+            sibling: true,
+            ..ForkOptions::default()
+        };
+        if let Fork::Parent(child) = step("make PID namespace", fork(proof, &options))? {
+            self.reporter.send(&Report::Cloned(child.pid), &[]);
+            return Ok(());
+        }
+        let program = self.furnish(plan, furniture)?;
+        identity::assume(&plan.process)?;
+        self.reporter.send(&Report::Ready(program.name()), &[]);
+        self.reporter.wait_for(Go::Start);
+        Err(execute_alone(&program, plan.stdio.terminal))
+    }
+
+    /// A process among others that can see it: what it still holds when it is
+    /// cloned is what it will execute with.
+    fn launch_beside_others(
+        &self,
+        proof: SingleThread,
+        plan: &LaunchPlan,
+        furniture: &Furniture,
+    ) -> Result<(), Failure> {
+        let program = self.furnish(plan, furniture)?;
+        let name = "join PID namespace";
+        match (&plan.namespaces.pid, &self.pod.pid, self.target) {
+            (PidNamespace::Pod, Some(pid), _) => step(name, namespace::join(pid, Kind::Pid))?,
+            (PidNamespace::Target(_), _, Some(target)) => {
+                step(name, namespace::join_process(target, &[Kind::Pid]))?;
+            }
+            (PidNamespace::Host, _, _) => {}
+            (wanted, _, _) => {
+                return Err(malformed(name, format!("{wanted:?} does not exist")));
+            }
+        }
+        identity::assume(&plan.process)?;
+        self.reporter.send(&Report::Ready(program.name()), &[]);
+        self.reporter.wait_for(Go::Start);
+        clone_beside_others(proof, &program, plan.stdio.terminal, self.outcome)
+    }
+
+    /// Builds and enters the root and puts the streams in place.
+    fn furnish(&self, plan: &LaunchPlan, furniture: &Furniture) -> Result<Program, Failure> {
+        root::build(plan, furniture)?;
+        let top = furniture.root.as_fd();
+        let cwd = root::working_directory(top, &plan.process.cwd)?;
+        let terminal = match plan.stdio.terminal {
+            true => Some(make_terminal(top, self.owner, &self.reporter)?),
+            false => None,
+        };
+        root::enter(plan, top)?;
+        step(
+            "enter working directory",
+            rustix::process::fchdir(&cwd)
+                .map_err(|errno| Error::new(format!("fchdir({:?})", plan.process.cwd), errno)),
+        )?;
+        match terminal.as_ref().or(self.streams.as_ref()) {
+            Some(streams) => streams.install()?,
+            None => return Err(malformed("install standard streams", "none were given")),
+        }
+        Program::new(&plan.process)
+    }
+}
+
+/// A clone of the procfs that another container of the pod sees. Its tenant
+/// may have mounted something else there, so it is checked to be the root of a
+/// procfs.
+fn clone_proc_of(target: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    const PROC_ROOT_INO: u64 = 1;
+    let name = "clone the target's procfs";
+    step(name, namespace::join_process(target, &[Kind::Mount]))?;
+    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+    let top = step(name, top)?;
+    let proc = step(name, open_in_root(top.as_fd(), "proc", OFlags::PATH | OFlags::DIRECTORY))?;
+    let kind = rustix::fs::fstatfs(&proc).map_err(|errno| Error::new("fstatfs(/proc)", errno));
+    let stat = rustix::fs::fstat(&proc).map_err(|errno| Error::new("fstat(/proc)", errno));
+    #[expect(clippy::unnecessary_cast, reason = "f_type's width differs by architecture")]
+    if step(name, kind)?.f_type as i64 != PROC_SUPER_MAGIC || step(name, stat)?.st_ino != PROC_ROOT_INO {
+        return Err(malformed(name, "its /proc is not the root of a procfs"));
+    }
+    step(name, mount::clone_tree_at(&proc, "".as_ref(), false))
+}

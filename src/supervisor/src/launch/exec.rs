@@ -1,0 +1,103 @@
+//! The two steps to a further process in a running container.
+
+use crate::launch::program::Program;
+use crate::launch::report::{Report, Reporter, malformed, step};
+use crate::launch::streams::Streams;
+use crate::launch::{clone_beside_others, identity};
+use insula_sys::fork::{SingleThread, exit_now};
+use insula_sys::namespace::{self, Kind};
+use insula_sys::outcome::Outcome;
+use insula_sys::path::open_in_root;
+use insula_sys::{Error, fd};
+use insula_wire::message::Failure;
+use insula_wire::plan::Process;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+/// What the child of an exec is born with.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    /// To the supervisor.
+    pub reporter: Reporter,
+    /// The process, a sealed memfd.
+    pub process: OwnedFd,
+    /// Its ends of the standard streams.
+    pub streams: Streams,
+    /// Where what became of it is left.
+    pub outcome: &'a Outcome,
+    /// The container's main process.
+    pub main: BorrowedFd<'a>,
+    /// Directories of the cgroups to be in, one per hierarchy.
+    pub cgroups: Vec<BorrowedFd<'a>>,
+}
+
+/// Largest description of a process that is read.
+const MAX_PROCESS: u64 = 4 << 20;
+
+// === impl Birth ===
+
+impl Birth<'_> {
+    /// Everything from the fork to the execve(2). Never returns.
+    pub fn run(self, proof: SingleThread) -> ! {
+        if let Err(failure) = self.launch(proof) {
+            self.reporter.fail(failure);
+        }
+        exit_now(0)
+    }
+
+    fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
+        self.close_what_is_not_ours()?;
+        for cgroup in &self.cgroups {
+            step("enter cgroup", crate::cgroup::enter(*cgroup))?;
+        }
+        let process = self.read_process()?;
+        identity::set_oom_score(&process)?;
+        // The PID namespace counts for children only; the other namespaces
+        // bring the container's root with them.
+        let kinds = [
+            Kind::Mount,
+            Kind::Network,
+            Kind::Ipc,
+            Kind::Uts,
+            Kind::Cgroup,
+            Kind::Pid,
+        ];
+        step("join container", namespace::join_process(self.main, &kinds))?;
+        enter_directory(&process.cwd)?;
+        self.streams.install()?;
+        let program = Program::new(&process)?;
+        identity::assume(&process)?;
+        self.reporter.send(&Report::Ready(program.name()), &[]);
+        clone_beside_others(proof, &program, false, self.outcome)
+    }
+
+    fn close_what_is_not_ours(&self) -> Result<(), Failure> {
+        let mut keep = vec![self.reporter.socket(), self.process.as_fd(), self.main];
+        keep.extend(self.streams.descriptors());
+        keep.extend(self.cgroups.iter().copied());
+        step("close inherited descriptors", fd::close_all_except(&keep))
+    }
+
+    fn read_process(&self) -> Result<Process, Failure> {
+        let process = step("read process", fd::duplicate(&self.process))?;
+        let content = step("read process", fd::read_sealed(process, MAX_PROCESS))?;
+        serde_json::from_slice(&content)
+            .map_err(|error| malformed("read process", error.to_string()))
+    }
+}
+
+/// Changes to a directory inside the root just joined; magic links of its
+/// procfs lead nowhere (CVE-2024-21626).
+fn enter_directory(path: &str) -> Result<(), Failure> {
+    let name = format!("enter working directory {path}");
+    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+    let top = step(&name, top)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = step(&name, open_in_root(top.as_fd(), path, flags))?;
+    step(
+        &name,
+        rustix::process::fchdir(&directory)
+            .map_err(|errno| Error::new(format!("fchdir({path:?})"), errno)),
+    )
+}

@@ -1,0 +1,248 @@
+//! The container's root file system: attached, furnished, entered.
+//!
+//! Runs in the container's new mount namespace. Every path below the root is
+//! resolved inside it by descriptor; nothing is looked up by a string once the
+//! tenant's files are in reach.
+
+use crate::launch::report::{malformed, step};
+use insula_sys::mount::{self, Attributes};
+use insula_sys::path::{Shape, ensure_in_root, open_in_root};
+use insula_sys::{Error, fd};
+use insula_wire::LaunchPlan;
+use insula_wire::message::Failure;
+use insula_wire::plan::{DeviceKind, DeviceNode, Mount, MountSource, Propagation, Symlink};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+/// Detached mounts a root is furnished with.
+#[derive(Debug)]
+pub struct Furniture {
+    /// The root file system.
+    pub root: OwnedFd,
+    /// Mounts of the host, in plan order.
+    pub host: Vec<OwnedFd>,
+    /// The pod's `/dev/shm`, where it has one.
+    pub shm: Option<OwnedFd>,
+    /// procfs of a PID namespace that exists already; `None` where this
+    /// process is in the namespace and mounts it itself.
+    pub proc: Option<OwnedFd>,
+    /// One clone of the host's `/dev/null` for each masked path.
+    pub nulls: Vec<OwnedFd>,
+}
+
+/// Builds the root and leaves it attached on the working directory.
+pub fn build(plan: &LaunchPlan, furniture: &Furniture) -> Result<(), Failure> {
+    let root = furniture.root.as_fd();
+    step("attach root", mount::attach_at(root, ".".as_ref()))?;
+    let mut host = furniture.host.iter();
+    for wanted in &plan.mounts {
+        mount_one(root, wanted, furniture, &mut host)?;
+    }
+    for device in &plan.devices {
+        make_device(root, device)?;
+    }
+    for link in &plan.links {
+        make_link(root, link)?;
+    }
+    for path in &plan.readonly_paths {
+        make_readonly(root, path)?;
+    }
+    for (path, null) in plan.masked_paths.iter().zip(&furniture.nulls) {
+        mask(root, path, null.as_fd())?;
+    }
+    Ok(())
+}
+
+/// Makes the working directory if it is missing and gives it back.
+pub fn working_directory(root: BorrowedFd<'_>, cwd: &str) -> Result<OwnedFd, Failure> {
+    step(
+        &format!("make working directory {cwd}"),
+        ensure_in_root(root, cwd, Shape::Directory),
+    )
+}
+
+/// Makes the root read-only if asked to, and enters it.
+pub fn enter(plan: &LaunchPlan, root: BorrowedFd<'_>) -> Result<(), Failure> {
+    if plan.rootfs.readonly {
+        let attributes = Attributes {
+            readonly: true,
+            ..Attributes::default()
+        };
+        step("make root read-only", mount::set_attributes(root, attributes))?;
+    }
+    step("enter root", mount::enter_root(root))
+}
+
+fn mount_one<'a>(
+    root: BorrowedFd<'_>,
+    wanted: &Mount,
+    furniture: &Furniture,
+    host: &mut impl Iterator<Item = &'a OwnedFd>,
+) -> Result<(), Failure> {
+    let name = format!("mount {}", wanted.target);
+    let source = match &wanted.source {
+        MountSource::Host { path } => {
+            let mount = host.next().ok_or_else(|| {
+                malformed(&name, format!("no descriptor came with the plan for {path}"))
+            })?;
+            step(&name, fd::duplicate(mount))?
+        }
+        MountSource::PodShm => match &furniture.shm {
+            Some(shm) => step(&name, fd::duplicate(shm))?,
+            None => return Err(malformed(&name, "the pod has no /dev/shm of its own")),
+        },
+        MountSource::Proc => match &furniture.proc {
+            Some(proc) => step(&name, fd::duplicate(proc))?,
+            None => step(&name, mount::new_filesystem("proc", [], Attributes::default()))?,
+        },
+        MountSource::Filesystem { kind, options } => {
+            let options = options
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_deref()));
+            step(&name, mount::new_filesystem(kind, options, Attributes::default()))?
+        }
+    };
+    step(&name, set_attributes(&source, wanted))?;
+    let target = step(&name, ensure_in_root(root, &wanted.target, shape_of(&source)?))?;
+    step(&name, mount::attach(source.as_fd(), target.as_fd()))
+}
+
+fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {
+    let asked = &wanted.attributes;
+    let propagation = match wanted.propagation {
+        Propagation::Private => Some(mount::Propagation::Private),
+        Propagation::HostToContainer => Some(mount::Propagation::Slave),
+        // A clone of a shared mount is in its peer group already.
+        Propagation::Bidirectional => None,
+    };
+    if let (MountSource::Host { .. }, Some(_)) = (&wanted.source, propagation) {
+        let attributes = Attributes {
+            propagation,
+            recursive: true,
+            ..Attributes::default()
+        };
+        mount::set_attributes(source, attributes)?;
+    }
+    let attributes = Attributes {
+        readonly: asked.readonly || asked.recursive_readonly,
+        nosuid: asked.nosuid,
+        nodev: asked.nodev,
+        noexec: asked.noexec,
+        propagation: None,
+        recursive: asked.recursive_readonly,
+    };
+    if attributes.readonly || attributes.nosuid || attributes.nodev || attributes.noexec {
+        mount::set_attributes(source, attributes)?;
+    }
+    Ok(())
+}
+
+fn shape_of(source: &OwnedFd) -> Result<Shape, Failure> {
+    let stat = rustix::fs::fstat(source).map_err(|errno| Error::new("fstat(mount)", errno));
+    let stat = step("look at mount", stat)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Shape::Directory,
+        _ => Shape::File,
+    })
+}
+
+/// Splits a path into the directory's descriptor, made if missing, and a name.
+fn parent<'p>(
+    name: &str,
+    root: BorrowedFd<'_>,
+    path: &'p str,
+) -> Result<(OwnedFd, &'p str), Failure> {
+    let (directory, last) = path.rsplit_once('/').unwrap_or(("/", path));
+    if matches!(last, "" | "." | "..") {
+        return Err(malformed(name, format!("{path:?} names no file")));
+    }
+    let directory = step(name, ensure_in_root(root, directory, Shape::Directory))?;
+    Ok((directory, last))
+}
+
+fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<(), Failure> {
+    let name = format!("make device {}", device.path);
+    let (directory, last) = parent(&name, root, &device.path)?;
+    let kind = match device.kind {
+        DeviceKind::Character => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+    };
+    let number = rustix::fs::makedev(device.major, device.minor);
+    let mode = Mode::from_raw_mode(device.mode & 0o7777);
+    match rustix::fs::mknodat(&directory, last, kind, mode, number) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(&directory, last, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| Error::new(format!("fstatat({last:?})"), errno));
+            let stat = step(&name, stat)?;
+            if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
+                let error = Error::new(format!("mknodat({last:?})"), Errno::EXIST);
+                return step(&name, Err(error));
+            }
+        }
+        Err(errno) => {
+            let call = format!("mknodat({last:?}, {kind:?}, {}:{})", device.major, device.minor);
+            return step(&name, Err(Error::new(call, errno)));
+        }
+    }
+    let owner = (Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)));
+    let owned = rustix::fs::chownat(&directory, last, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| Error::new(format!("fchownat({last:?}, {owner:?})"), errno));
+    step(&name, owned)
+}
+
+fn make_link(root: BorrowedFd<'_>, link: &Symlink) -> Result<(), Failure> {
+    let name = format!("make link {}", link.path);
+    let (directory, last) = parent(&name, root, &link.path)?;
+    match rustix::fs::symlinkat(&link.target, &directory, last) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => {
+            let call = format!("symlinkat({:?}, {directory:?}, {last:?})", link.target);
+            step(&name, Err(Error::new(call, errno)))
+        }
+    }
+}
+
+/// Opens a path that may be missing.
+fn open_existing(name: &str, root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Failure> {
+    match open_in_root(root, path, OFlags::PATH) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => step(name, Err(error)),
+    }
+}
+
+fn make_readonly(root: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
+    let name = format!("make {path} read-only");
+    let Some(target) = open_existing(&name, root, path)? else {
+        return Ok(());
+    };
+    let clone = step(&name, mount::clone_tree_at(&target, "".as_ref(), true))?;
+    let attributes = Attributes {
+        readonly: true,
+        recursive: true,
+        ..Attributes::default()
+    };
+    step(&name, mount::set_attributes(&clone, attributes))?;
+    step(&name, mount::attach(clone.as_fd(), target.as_fd()))
+}
+
+fn mask(root: BorrowedFd<'_>, path: &str, null: BorrowedFd<'_>) -> Result<(), Failure> {
+    let name = format!("mask {path}");
+    let Some(target) = open_existing(&name, root, path)? else {
+        return Ok(());
+    };
+    match shape_of(&target)? {
+        Shape::File => step(&name, mount::attach(null, target.as_fd())),
+        Shape::Directory => {
+            let attributes = Attributes {
+                readonly: true,
+                ..Attributes::default()
+            };
+            let options = [("size", Some("0")), ("nr_inodes", Some("1")), ("mode", Some("0755"))];
+            let empty = step(&name, mount::new_filesystem("tmpfs", options, attributes))?;
+            step(&name, mount::attach(empty.as_fd(), target.as_fd()))
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! What happens to children: reports, outputs, ends.
+
+use crate::container::{Container, OpenOutput, State};
+use crate::launch::report::{Report, system_failure};
+use crate::log::Timestamp;
+use crate::poll::{Output, Source};
+use crate::streams::nonblocking_copy;
+use crate::supervisor::{Buffers, Supervisor, refuse};
+use insula_sys::fork::{self, Child};
+use insula_sys::outcome::{Outcome, Stage};
+use insula_sys::{Error, seqpacket};
+use insula_wire::message::{Answer, Event, Failure, FailureKind};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+
+/// How much is read at once.
+const READ: usize = 256 * 1024;
+
+/// How much of one stream is read before others get their turn.
+const TURN: usize = 1 << 20;
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// Something of a container's or an exec's is ready.
+    pub fn process_event(&mut self, source: &Source) {
+        match source {
+            Source::ContainerChild(id) => self.container_report(id),
+            Source::ContainerIntermediate(id) => self.container_intermediate_ended(id),
+            Source::ContainerMain(id) => self.container_ended(id),
+            Source::ContainerOutput(id, which) => self.container_output(id, *which),
+            Source::ExecChild(id) => self.exec_report(*id),
+            Source::ExecIntermediate(id) => self.exec_intermediate_ended(*id),
+            Source::ExecMain(id) => self.exec_ended(*id),
+            Source::Listener | Source::Daemon => {}
+        }
+    }
+
+    /// Takes one report of a container's child.
+    fn container_report(&mut self, id: &str) {
+        let Some(socket) = self.containers.get(id).and_then(|container| container.socket.as_ref())
+        else {
+            return;
+        };
+        match receive(socket) {
+            Some((Report::Cloned(pid), _)) => self.container_cloned(id, pid),
+            Some((Report::Terminal, descriptors)) => self.container_terminal(id, descriptors),
+            Some((Report::Ready(program), _)) => {
+                let Ok(container) = self.container(id) else {
+                    return;
+                };
+                container.program = program;
+                container.state = State::Created;
+                let (pid, pending) = (container.pid(), container.pending.take());
+                self.reply_pending(pending, Ok(Answer::Created { pid }));
+            }
+            Some((Report::Failed(failure), _)) => self.container_failed(id, failure),
+            None => self.container_hung_up(id),
+        }
+    }
+
+    /// The child that will be the main process exists.
+    fn container_cloned(&mut self, id: &str, pid: i32) {
+        let opened = adopt_child(pid);
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        match opened {
+            Ok(child) if container.main.is_none() => {
+                container.own_pid_namespace = true;
+                container.main = Some(child);
+                self.watch_container_main(id);
+            }
+            Ok(_) => {}
+            Err(error) => self.container_failed(id, system_failure("clone", &error)),
+        }
+    }
+
+    fn container_terminal(&mut self, id: &str, descriptors: Vec<OwnedFd>) {
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        let building = matches!(container.state, State::Building);
+        let (true, Some(master)) = (building, descriptors.into_iter().next()) else {
+            return;
+        };
+        match nonblocking_copy(&master) {
+            Ok(copy) => {
+                container.stdin = Some(copy);
+                container.outputs = vec![OpenOutput::new(Output::Stdout, master)];
+                let source = Source::ContainerOutput(id.to_owned(), Output::Stdout);
+                let fd = self.containers.get(id).and_then(|c| c.outputs.first()).map(|o| o.fd.as_fd());
+                if let Some(fd) = fd
+                    && let Err(error) = self.poll.add(source, fd)
+                {
+                    eprintln!("a terminal cannot be watched: {error}");
+                }
+            }
+            Err(error) => self.container_failed(id, system_failure("make terminal", &error)),
+        }
+    }
+
+    /// A step of the child failed. A container that was being created is
+    /// forgotten; one that was being started has ended.
+    fn container_failed(&mut self, id: &str, failure: Failure) {
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        let pending = container.pending.take();
+        let starting = matches!(container.state, State::Starting);
+        self.unwatch_container(id);
+        if let Ok(container) = self.container(id) {
+            container.abandon();
+            if starting {
+                // 128 is what both rivals report for a program that cannot be
+                // executed.
+                container.end(128);
+            }
+        }
+        if starting {
+            self.settle(id);
+        } else {
+            self.containers.remove(id);
+        }
+        self.reply_pending(pending, Err(failure));
+    }
+
+    /// The child closed its end: it executed, or it is gone.
+    fn container_hung_up(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        if let Some(socket) = container.socket.take() {
+            self.poll.remove(&Source::ContainerChild(id.to_owned()), &socket);
+        }
+        match container.state {
+            State::Starting if container.own_pid_namespace => self.container_runs(id),
+            State::Forked | State::Building => {
+                let message = "the child ended before the container was complete; was it killed for want of memory?";
+                self.container_failed(id, refuse(FailureKind::System, "build root", message));
+            }
+            _ => {}
+        }
+    }
+
+    fn container_runs(&mut self, id: &str) {
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        let started_at = container.run();
+        let (pid, pending) = (container.pid(), container.pending.take());
+        self.reply_pending(pending, Ok(Answer::Started { pid, started_at }));
+    }
+
+    fn container_intermediate_ended(&mut self, id: &str) {
+        self.drain_reports(id);
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let Some(child) = container.intermediate.take() else {
+            return;
+        };
+        self.poll.remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
+        let code = reap(&child);
+        if container.own_pid_namespace {
+            return;
+        }
+        match (&container.state, take_outcome(&container.outcome)) {
+            (State::Starting, Ok(main)) => {
+                container.main = Some(main);
+                self.container_runs(id);
+                self.watch_container_main(id);
+            }
+            (State::Starting, Err(None)) | (State::Created, _) => {
+                // Killed before it could clone.
+                container.pending.take();
+                container.end(code);
+                self.settle(id);
+            }
+            (State::Starting, Err(Some((stage, errno)))) => {
+                let failure = launch_failure(stage, errno, &container.program);
+                self.container_failed(id, failure);
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_container_main(&mut self, id: &str) {
+        let main = self.containers.get(id).and_then(|container| container.main.as_ref());
+        if let Some(main) = main
+            && let Err(error) = self.poll.add(Source::ContainerMain(id.to_owned()), &main.pidfd)
+        {
+            eprintln!("container {id} cannot be watched: {error}");
+        }
+    }
+
+    /// Takes what the child still has to say before its end is believed.
+    fn drain_reports(&mut self, id: &str) {
+        while let Some(socket) = self.containers.get(id).and_then(|container| container.socket.as_ref()) {
+            if !crate::poll::has_input(socket) {
+                return;
+            }
+            self.container_report(id);
+        }
+    }
+
+    fn container_ended(&mut self, id: &str) {
+        self.drain_reports(id);
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let Some(child) = container.main.take() else {
+            return;
+        };
+        self.poll.remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
+        let code = reap(&child);
+        if matches!(container.state, State::Starting) {
+            // It executed and ended before its socket was seen to be closed.
+            container.main = Some(child);
+            self.container_runs(id);
+        }
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        container.main = None;
+        let pending = container.pending.take();
+        let creating = matches!(container.state, State::Forked | State::Building);
+        container.end(code);
+        if creating {
+            self.unwatch_container(id);
+            self.containers.remove(id);
+            let message = format!("the container's process ended with {code} before it was complete");
+            self.reply_pending(pending, Err(refuse(FailureKind::System, "build root", message)));
+        } else if self.containers.get(id).is_some_and(|container| container.outputs.is_empty()) {
+            self.settle(id);
+        }
+    }
+
+    fn unwatch_container(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        if let Some(socket) = container.socket.take() {
+            self.poll.remove(&Source::ContainerChild(id.to_owned()), &socket);
+        }
+        if let Some(child) = &container.intermediate {
+            self.poll.remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
+        }
+        if let Some(child) = &container.main {
+            self.poll.remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
+        }
+        for output in &container.outputs {
+            self.poll
+                .remove(&Source::ContainerOutput(id.to_owned(), output.which), &output.fd);
+        }
+    }
+
+    /// Moves output to the log, at most one turn's worth.
+    fn container_output(&mut self, id: &str, which: Output) {
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let Some(index) = container.outputs.iter().position(|output| output.which == which) else {
+            return;
+        };
+        let buffers = &mut self.buffers;
+        buffers.input.resize(READ, 0);
+        let mut turn = 0;
+        while turn < TURN {
+            let output = &mut container.outputs[index];
+            match rustix::io::read(&output.fd, &mut buffers.input[..]) {
+                Ok(length @ 1..) => {
+                    let input = &buffers.input[..length];
+                    buffers.output.clear();
+                    output.lines.format(input, &Timestamp::now(), &mut buffers.output);
+                    container.log.write(&buffers.output);
+                    turn += length;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                // A terminal whose other end is closed gives EIO.
+                Ok(0) | Err(_) => {
+                    self.output_ended(id, index);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn output_ended(&mut self, id: &str, index: usize) {
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let mut output = container.outputs.remove(index);
+        self.poll
+            .remove(&Source::ContainerOutput(id.to_owned(), output.which), &output.fd);
+        finish_output(container, &mut output, &mut self.buffers);
+        if container.outputs.is_empty() && container.drain_deadline().is_some() {
+            self.settle(id);
+        }
+    }
+
+    fn exec_report(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        match receive(&exec.socket) {
+            Some((Report::Ready(program), _)) => exec.program = program,
+            Some((Report::Failed(failure), _)) => {
+                let pending = exec.pending.take();
+                self.forget_exec(id);
+                self.reply_pending(pending, Err(failure));
+            }
+            // Closed before it clones; its end tells the rest.
+            _ => self.poll.remove(&Source::ExecChild(id), &exec.socket),
+        }
+    }
+
+    fn exec_intermediate_ended(&mut self, id: u64) {
+        while let Some(exec) = self.execs.get(&id)
+            && crate::poll::has_input(&exec.socket)
+            && self.poll.watches(&Source::ExecChild(id))
+        {
+            self.exec_report(id);
+        }
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let Some(child) = exec.intermediate.take() else {
+            return;
+        };
+        self.poll.remove(&Source::ExecIntermediate(id), &child.pidfd);
+        reap(&child);
+        let pending = exec.pending.take();
+        match take_outcome(&exec.outcome) {
+            Ok(main) => {
+                let pid = main.pid;
+                if let Err(error) = self.poll.add(Source::ExecMain(id), &main.pidfd) {
+                    eprintln!("exec {id} cannot be watched: {error}");
+                }
+                exec.main = Some(main);
+                self.exec_started(id, pid, pending);
+            }
+            Err(failed) => {
+                let failure = match failed {
+                    Some((stage, errno)) => launch_failure(stage, errno, &exec.program),
+                    None => refuse(FailureKind::WrongState, "exec", "it was killed before it started"),
+                };
+                self.forget_exec(id);
+                self.reply_pending(pending, Err(failure));
+            }
+        }
+    }
+
+    fn exec_started(&mut self, id: u64, pid: i32, pending: Option<u64>) {
+        let copies = self.execs.get(&id).map(|exec| {
+            exec.outputs
+                .iter()
+                .map(insula_sys::fd::duplicate)
+                .collect::<insula_sys::Result<Vec<_>>>()
+        });
+        let Some(request) = pending else {
+            return;
+        };
+        match copies {
+            Some(Ok(copies)) => {
+                let descriptors: Vec<_> = copies.iter().map(AsFd::as_fd).collect();
+                self.reply(request, Ok(Answer::ExecStarted { pid }), &descriptors);
+            }
+            Some(Err(error)) => self.reply(request, Err(system_failure("exec", &error)), &[]),
+            None => {}
+        }
+    }
+
+    fn exec_ended(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let Some(main) = exec.main.take() else {
+            return;
+        };
+        self.poll.remove(&Source::ExecMain(id), &main.pidfd);
+        let code = reap(&main);
+        let timed_out = exec.timed_out;
+        self.forget_exec(id);
+        self.tell(Event::ExecExited { exec_id: id, code, timed_out });
+    }
+
+    fn forget_exec(&mut self, id: u64) {
+        let Some(exec) = self.execs.remove(&id) else {
+            return;
+        };
+        self.poll.remove(&Source::ExecChild(id), &exec.socket);
+        if let Some(child) = &exec.intermediate {
+            self.poll.remove(&Source::ExecIntermediate(id), &child.pidfd);
+            let _ = fork::wait(child.pidfd.as_fd());
+        }
+        if let Some(child) = &exec.main {
+            self.poll.remove(&Source::ExecMain(id), &child.pidfd);
+        }
+    }
+}
+
+/// Writes the line an output ended in the middle of.
+pub fn finish_output(container: &mut Container, output: &mut OpenOutput, buffers: &mut Buffers) {
+    buffers.output.clear();
+    output.lines.finish(&Timestamp::now(), &mut buffers.output);
+    container.log.write(&buffers.output);
+}
+
+fn receive(socket: &OwnedFd) -> Option<(Report, Vec<OwnedFd>)> {
+    let received = seqpacket::receive(socket.as_fd()).ok()?;
+    let report = serde_json::from_slice(&received.bytes).ok()?;
+    Some((report, received.descriptors))
+}
+
+/// A child of ours by the id it was told by. What is not our child is not
+/// believed.
+fn adopt_child(pid: i32) -> insula_sys::Result<Child> {
+    let pidfd = fork::open_pid(pid)?;
+    match fork::is_child(pidfd.as_fd()) {
+        true => Ok(Child { pid, pidfd }),
+        false => Err(Error::new(format!("waitid({pid}, WNOWAIT)"), Errno::CHILD)),
+    }
+}
+
+/// The process that was cloned beside others, or how that failed.
+fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
+    let child = outcome.pid().and_then(|pid| adopt_child(pid).ok());
+    match (child, outcome.failure()) {
+        (Some(child), None) => Ok(child),
+        (child, failure) => {
+            if let Some(child) = child {
+                let _ = fork::wait(child.pidfd.as_fd());
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn launch_failure(
+    stage: Stage,
+    errno: Errno,
+    program: &crate::launch::report::ProgramName,
+) -> Failure {
+    match stage {
+        Stage::Executed | Stage::Execute => program.failure(errno),
+        Stage::Clone => system_failure("clone", &Error::new("clone3(CLONE_PARENT|CLONE_VFORK)", errno)),
+        Stage::Session => system_failure("lead session", &Error::new("setsid(), ioctl(TIOCSCTTY)", errno)),
+    }
+}
+
+/// Reaps a process that has ended. One that cannot be reaped is reported as
+/// killed: its true end is not to be had any more.
+fn reap(child: &Child) -> i32 {
+    match fork::reap(child.pidfd.as_fd()) {
+        Ok(Some(ended)) => ended.code(),
+        _ => 137,
+    }
+}

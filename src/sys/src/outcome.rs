@@ -1,0 +1,128 @@
+//! A word from a process that may hold no descriptor.
+//!
+//! A process that is cloned into a PID namespace where a tenant can see it must
+//! own nothing but its standard streams, so it cannot report over a socket.
+//! What became of it is left in a page of memory that it, the process that
+//! cloned it and their supervisor share. A tenant that can trace the process
+//! could write there too: what is read is checked, never believed.
+
+use crate::fork::last_errno;
+use crate::{Error, Result};
+use rustix::io::Errno;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// What is in the page.
+#[derive(Debug)]
+#[repr(C)]
+struct Page {
+    pid: AtomicI32,
+    stage: AtomicI32,
+    errno: AtomicI32,
+}
+
+/// How far a cloned process came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No failure was left.
+    Executed,
+    /// clone3(2) failed.
+    Clone,
+    /// Its session or terminal could not be set up.
+    Session,
+    /// execve(2) failed.
+    Execute,
+}
+
+/// A shared page with the outcome of one clone and execve.
+#[derive(Debug)]
+pub struct Outcome(NonNull<Page>);
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// A page that every process forked from now on shares with this one.
+    pub fn new() -> Result<Self> {
+        // SAFETY: an anonymous mapping at an address of the kernel's choice
+        // touches no memory that exists, mmap(2).
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                std::mem::size_of::<Page>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(page.cast::<Page>()) {
+            Some(page) if page.as_ptr().cast() != libc::MAP_FAILED => Ok(Self(page)),
+            _ => Err(Error::new(
+                "mmap(NULL, MAP_SHARED|MAP_ANONYMOUS)",
+                last_errno(),
+            )),
+        }
+    }
+
+    fn page(&self) -> &Page {
+        // SAFETY: the mapping is page-aligned, zero-filled (a valid Page),
+        // large enough, and lives until self is dropped. All access is atomic,
+        // also from other processes.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Leaves the id of the process that was cloned.
+    pub fn set_pid(&self, pid: i32) {
+        self.page().pid.store(pid, Ordering::Release);
+    }
+
+    /// Leaves a failure.
+    pub fn set_failure(&self, stage: Stage, errno: Errno) {
+        self.page().errno.store(errno.raw_os_error(), Ordering::Relaxed);
+        self.page().stage.store(stage as i32, Ordering::Release);
+    }
+
+    /// The process that was cloned, if it was.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.page().pid.load(Ordering::Acquire)).filter(|pid| *pid > 0)
+    }
+
+    /// The failure that was left, if any.
+    pub fn failure(&self) -> Option<(Stage, Errno)> {
+        let stage = match self.page().stage.load(Ordering::Acquire) {
+            0 => return None,
+            stage if stage == Stage::Clone as i32 => Stage::Clone,
+            stage if stage == Stage::Session as i32 => Stage::Session,
+            _ => Stage::Execute,
+        };
+        let errno = self.page().errno.load(Ordering::Relaxed).clamp(1, 4095);
+        Some((stage, Errno::from_raw_os_error(errno)))
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new` with this length and nothing
+        // refers into it any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), std::mem::size_of::<Page>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Stage};
+    use rustix::io::Errno;
+
+    #[test]
+    fn nothing_was_left_at_first_and_garbage_is_not_believed() {
+        let outcome = Outcome::new().unwrap();
+        assert_eq!((outcome.pid(), outcome.failure()), (None, None));
+        outcome.set_pid(-5);
+        assert_eq!(outcome.pid(), None);
+        outcome.page().stage.store(99, std::sync::atomic::Ordering::Relaxed);
+        outcome.page().errno.store(-1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(outcome.failure(), Some((Stage::Execute, Errno::PERM)));
+        outcome.set_failure(Stage::Session, Errno::NOENT);
+        assert_eq!(outcome.failure(), Some((Stage::Session, Errno::NOENT)));
+    }
+}
