@@ -180,8 +180,13 @@ fn kill_frozen(directory: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn read(directory: BorrowedFd<'_>, file: &str) -> Result<String> {
-    let fd = rustix::fs::openat(directory, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new(format!("openat(cgroup, {file:?}, O_RDONLY)"), errno))?;
+    let fd = rustix::fs::openat(
+        directory,
+        file,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::new(format!("openat(cgroup, {file:?}, O_RDONLY)"), errno))?;
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text)
         .map_err(|error| Error::from_io(format!("read(cgroup, {file:?})"), &error))?;
@@ -189,8 +194,13 @@ fn read(directory: BorrowedFd<'_>, file: &str) -> Result<String> {
 }
 
 fn write(directory: BorrowedFd<'_>, file: &str, value: &str) -> Result<()> {
-    let fd = rustix::fs::openat(directory, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new(format!("openat(cgroup, {file:?}, O_WRONLY)"), errno))?;
+    let fd = rustix::fs::openat(
+        directory,
+        file,
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::new(format!("openat(cgroup, {file:?}, O_WRONLY)"), errno))?;
     rustix::io::write(&fd, value.as_bytes())
         .map_err(|errno| Error::new(format!("write(cgroup, {file:?}, {value:?})"), errno))?;
     Ok(())

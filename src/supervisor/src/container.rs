@@ -118,7 +118,13 @@ impl State {
 
 impl Container {
     /// A container whose child was just forked.
-    pub fn new(id: String, cgroup: Cgroup, log: Log, outcome: Outcome, exit_record: PathBuf) -> Self {
+    pub fn new(
+        id: String,
+        cgroup: Cgroup,
+        log: Log,
+        outcome: Outcome,
+        exit_record: PathBuf,
+    ) -> Self {
         Self {
             id,
             state: State::Forked,
@@ -189,7 +195,10 @@ impl Container {
 
     /// Ends the draining: the log is complete, the record is written.
     pub fn settle(&mut self) -> Option<Exit> {
-        let State::Draining { code, finished_at, .. } = self.state else {
+        let State::Draining {
+            code, finished_at, ..
+        } = self.state
+        else {
             return None;
         };
         let exit = Exit {
@@ -230,7 +239,10 @@ impl Container {
 
     /// Kills and reaps the processes of a creation that failed.
     pub fn abandon(&mut self) {
-        for child in [self.main.take(), self.intermediate.take()].into_iter().flatten() {
+        for child in [self.main.take(), self.intermediate.take()]
+            .into_iter()
+            .flatten()
+        {
             let killed = fork::send_signal(child.pidfd.as_fd(), 9);
             if killed.is_ok() {
                 let _ = fork::wait(child.pidfd.as_fd());

@@ -39,7 +39,11 @@ impl Supervisor {
             return Err(refuse(FailureKind::WrongState, name, "it exists already"));
         }
         let Some(pod) = &self.pod else {
-            return Err(refuse(FailureKind::WrongState, name, "the pod was not made"));
+            return Err(refuse(
+                FailureKind::WrongState,
+                name,
+                "the pod was not made",
+            ));
         };
         let brought = Brought::sort(&request, descriptors)?;
         let target = match &request.target {
@@ -50,7 +54,11 @@ impl Supervisor {
                     .filter(|container| matches!(container.state, State::Running))
                     .and_then(|container| container.main.as_ref())
                     .ok_or_else(|| {
-                        refuse(FailureKind::WrongState, name, format!("target container {target} does not run"))
+                        refuse(
+                            FailureKind::WrongState,
+                            name,
+                            format!("target container {target} does not run"),
+                        )
                     })?,
             ),
         };
@@ -118,11 +126,14 @@ impl Supervisor {
             self.poll.add(Source::ContainerChild(id.clone()), socket)?;
         }
         if let Some(child) = &container.intermediate {
-            self.poll.add(Source::ContainerIntermediate(id.clone()), &child.pidfd)?;
+            self.poll
+                .add(Source::ContainerIntermediate(id.clone()), &child.pidfd)?;
         }
         for output in &container.outputs {
-            self.poll
-                .add(Source::ContainerOutput(id.clone(), output.which), &output.fd)?;
+            self.poll.add(
+                Source::ContainerOutput(id.clone(), output.which),
+                &output.fd,
+            )?;
         }
         Ok(())
     }
@@ -175,7 +186,11 @@ impl Supervisor {
         };
         let exec_id = request.exec_id;
         step(name, self.poll.add(Source::ExecChild(exec_id), &ours))?;
-        step(name, self.poll.add(Source::ExecIntermediate(exec_id), &child.pidfd))?;
+        step(
+            name,
+            self.poll
+                .add(Source::ExecIntermediate(exec_id), &child.pidfd),
+        )?;
         let timeout = (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms));
         let exec = Exec {
             container_id: request.container_id.clone(),
@@ -203,7 +218,10 @@ impl Brought {
         let mut all = descriptors.into_iter();
         let mut next = |what: &str| {
             all.next().ok_or_else(|| {
-                malformed("create container", format!("no {what} among {count} descriptors"))
+                malformed(
+                    "create container",
+                    format!("no {what} among {count} descriptors"),
+                )
             })
         };
         Ok(Self {

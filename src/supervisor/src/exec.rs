@@ -40,7 +40,10 @@ pub struct Exec {
 impl Exec {
     /// Kills it with all its descendants that stayed in its group.
     pub fn kill(&self) {
-        let by_group = self.group.as_ref().is_some_and(|group| group.kill().is_ok());
+        let by_group = self
+            .group
+            .as_ref()
+            .is_some_and(|group| group.kill().is_ok());
         if !by_group {
             for child in [&self.main, &self.intermediate].into_iter().flatten() {
                 // One that ended by itself is no error.

@@ -69,7 +69,8 @@ impl Log {
 }
 
 fn open_file(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o640));
     let result = match open() {
         Err(rustix::io::Errno::NOENT) => {
@@ -202,7 +203,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }
@@ -231,7 +236,11 @@ mod tests {
         String::from_utf8(output)
             .unwrap()
             .lines()
-            .map(|line| line.strip_prefix("1970-01-01T00:00:00.000000000Z stdout ").unwrap().to_owned())
+            .map(|line| {
+                line.strip_prefix("1970-01-01T00:00:00.000000000Z stdout ")
+                    .unwrap()
+                    .to_owned()
+            })
             .collect()
     }
 
@@ -247,7 +256,9 @@ mod tests {
 
     #[test]
     fn long_lines_come_in_parts_and_nothing_is_lost() {
-        let long: Vec<u8> = (0..MAX_LINE * 3 + 7).map(|i| b'a' + (i % 26) as u8).collect();
+        let long: Vec<u8> = (0..MAX_LINE * 3 + 7)
+            .map(|i| b'a' + (i % 26) as u8)
+            .collect();
         let mut with_end = long.clone();
         with_end.push(b'\n');
         for size in [1, 1000, MAX_LINE, MAX_LINE + 1, with_end.len()] {

@@ -7,7 +7,7 @@
 //!                                          nothing open, an empty root
 //! ```
 
-use crate::launch::report::{Reporter, Report, step, system_failure};
+use crate::launch::report::{ProgramName, Report, Reporter, step, system_failure};
 use insula_sys::fork::{self, Child, Fork, ForkOptions, SingleThread};
 use insula_sys::identity::{self, CapabilityMasks};
 use insula_sys::mount::{self, Attributes, Propagation};
@@ -64,7 +64,11 @@ impl PodNamespaces {
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let optional = [&self.network, &self.ipc, &self.uts, &self.pid];
         let mut all: Vec<_> = optional.into_iter().flatten().map(AsFd::as_fd).collect();
-        all.extend([self.mounts.as_fd(), self.host_mounts.as_fd(), self.null.as_fd()]);
+        all.extend([
+            self.mounts.as_fd(),
+            self.host_mounts.as_fd(),
+            self.null.as_fd(),
+        ]);
         all
     }
 
@@ -167,14 +171,20 @@ fn open_null() -> Result<OwnedFd, Failure> {
         && stat.st_rdev == rustix::fs::makedev(1, 3);
     match is_null {
         true => Ok(null),
-        false => Err(system_failure(name, &Error::new("fstat(/dev/null) is not 1:3", Errno::NODEV))),
+        false => Err(system_failure(
+            name,
+            &Error::new("fstat(/dev/null) is not 1:3", Errno::NODEV),
+        )),
     }
 }
 
 /// The helper: makes and furnishes the namespaces, in a process of its own so
 /// that the supervisor stays where it is.
 fn help(proof: SingleThread, plan: &PodPlan, reporter: &Reporter) -> Result<(), Failure> {
-    step("close inherited descriptors", fd::close_all_except(&[reporter.socket()]))?;
+    step(
+        "close inherited descriptors",
+        fd::close_all_except(&[reporter.socket()]),
+    )?;
     let chosen = [
         (plan.network, Kind::Network),
         (plan.ipc, Kind::Ipc),
@@ -211,7 +221,7 @@ fn help(proof: SingleThread, plan: &PodPlan, reporter: &Reporter) -> Result<(), 
         start_reaper(proof, reporter)?;
     }
     let descriptors: Vec<_> = made.iter().map(AsFd::as_fd).collect();
-    reporter.send(&Report::Ready(Default::default()), &descriptors);
+    reporter.send(&Report::Ready(ProgramName::default()), &descriptors);
     Ok(())
 }
 
@@ -242,8 +252,15 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
     let changed = rustix::process::chdir(directory)
         .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno));
     step(name, changed)?;
-    let options = [("size", Some("64k")), ("nr_inodes", Some("8")), ("mode", Some("0711"))];
-    let root = step(name, mount::new_filesystem("tmpfs", options, Attributes::default()))?;
+    let options = [
+        ("size", Some("64k")),
+        ("nr_inodes", Some("8")),
+        ("mode", Some("0711")),
+    ];
+    let root = step(
+        name,
+        mount::new_filesystem("tmpfs", options, Attributes::default()),
+    )?;
     step(name, mount::attach_at(root.as_fd(), ".".as_ref()))?;
     for entry in [SHM, PROC, EMPTY] {
         let made = rustix::fs::mkdirat(&root, entry, Mode::from_raw_mode(0o755))
@@ -261,14 +278,22 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
         };
         let shm = step(name, mount::new_filesystem("tmpfs", options, attributes))?;
         let target = open_directory(root.as_fd(), SHM);
-        step(name, mount::attach(shm.as_fd(), step(name, target)?.as_fd()))?;
+        step(
+            name,
+            mount::attach(shm.as_fd(), step(name, target)?.as_fd()),
+        )?;
     }
     step(name, mount::enter_root(root.as_fd()))
 }
 
 fn open_directory(parent: BorrowedFd<'_>, path: &str) -> insula_sys::Result<OwnedFd> {
-    rustix::fs::openat(parent, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new(format!("openat({path:?}, O_PATH|O_DIRECTORY)"), errno))
+    rustix::fs::openat(
+        parent,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::new(format!("openat({path:?}, O_PATH|O_DIRECTORY)"), errno))
 }
 
 /// Makes the shared PID namespace with its first process.
@@ -292,8 +317,13 @@ fn start_reaper(proof: SingleThread, reporter: &Reporter) -> Result<(), Failure>
             Ok(())
         }
         Fork::Child => {
-            if let Err(failure) = become_reaper() {
+            let given_up = become_reaper();
+            if let Err(failure) = given_up {
                 let _ = seqpacket::send(told.as_fd(), failure.to_string().as_bytes(), &[]);
+                fork::exit_now(1);
+            }
+            // Closes `told` too, which is the word that all is given up.
+            if fd::close_all_except(&[]).is_err() {
                 fork::exit_now(1);
             }
             fork::sleep_for_ever()
@@ -305,12 +335,16 @@ fn start_reaper(proof: SingleThread, reporter: &Reporter) -> Result<(), Failure>
 /// supervisor. Tenants see it, so everything worth taking goes first.
 fn become_reaper() -> Result<(), Failure> {
     let name = "become reaper";
-    let death = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|errno| Error::new("prctl(PR_SET_PDEATHSIG, SIGKILL)", errno));
+    let death =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(|errno| Error::new("prctl(PR_SET_PDEATHSIG, SIGKILL)", errno));
     step(name, death)?;
     fork::reset_signals();
     fork::ignore_children();
-    let proc = step(name, mount::new_filesystem("proc", [], Attributes::default()))?;
+    let proc = step(
+        name,
+        mount::new_filesystem("proc", [], Attributes::default()),
+    )?;
     step(name, mount::attach_at(proc.as_fd(), "/proc".as_ref()))?;
     let entered = rustix::process::chroot("/empty")
         .and_then(|()| rustix::process::chdir("/"))
@@ -318,6 +352,5 @@ fn become_reaper() -> Result<(), Failure> {
     step(name, entered)?;
     step(name, identity::limit_bounding_set(0))?;
     step(name, identity::set_capabilities(CapabilityMasks::default()))?;
-    step(name, identity::set_no_new_privileges())?;
-    step(name, fd::close_all_except(&[]))
+    step(name, identity::set_no_new_privileges())
 }

@@ -1,8 +1,8 @@
 //! What the supervisor waits for.
 
 use insula_sys::{Error, Result};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,8 +65,13 @@ impl Poll {
     /// Watches a descriptor for input.
     pub fn add(&mut self, source: Source, fd: impl AsFd) -> Result<()> {
         let number = self.next;
-        epoll::add(&self.epoll, fd.as_fd(), EventData::new_u64(number), EventFlags::IN)
-            .map_err(|errno| Error::new(format!("epoll_ctl(EPOLL_CTL_ADD, {source:?})"), errno))?;
+        epoll::add(
+            &self.epoll,
+            fd.as_fd(),
+            EventData::new_u64(number),
+            EventFlags::IN,
+        )
+        .map_err(|errno| Error::new(format!("epoll_ctl(EPOLL_CTL_ADD, {source:?})"), errno))?;
         self.next += 1;
         self.names.insert(number, source.clone());
         self.numbers.insert(source, number);

@@ -38,7 +38,10 @@ impl Supervisor {
 
     /// Takes one report of a container's child.
     fn container_report(&mut self, id: &str) {
-        let Some(socket) = self.containers.get(id).and_then(|container| container.socket.as_ref())
+        let Some(socket) = self
+            .containers
+            .get(id)
+            .and_then(|container| container.socket.as_ref())
         else {
             return;
         };
@@ -89,7 +92,11 @@ impl Supervisor {
                 container.stdin = Some(copy);
                 container.outputs = vec![OpenOutput::new(Output::Stdout, master)];
                 let source = Source::ContainerOutput(id.to_owned(), Output::Stdout);
-                let fd = self.containers.get(id).and_then(|c| c.outputs.first()).map(|o| o.fd.as_fd());
+                let fd = self
+                    .containers
+                    .get(id)
+                    .and_then(|c| c.outputs.first())
+                    .map(|o| o.fd.as_fd());
                 if let Some(fd) = fd
                     && let Err(error) = self.poll.add(source, fd)
                 {
@@ -131,7 +138,8 @@ impl Supervisor {
             return;
         };
         if let Some(socket) = container.socket.take() {
-            self.poll.remove(&Source::ContainerChild(id.to_owned()), &socket);
+            self.poll
+                .remove(&Source::ContainerChild(id.to_owned()), &socket);
         }
         match container.state {
             State::Starting if container.own_pid_namespace => self.container_runs(id),
@@ -160,7 +168,8 @@ impl Supervisor {
         let Some(child) = container.intermediate.take() else {
             return;
         };
-        self.poll.remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
+        self.poll
+            .remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
         let code = reap(&child);
         if container.own_pid_namespace {
             return;
@@ -186,9 +195,14 @@ impl Supervisor {
     }
 
     fn watch_container_main(&mut self, id: &str) {
-        let main = self.containers.get(id).and_then(|container| container.main.as_ref());
+        let main = self
+            .containers
+            .get(id)
+            .and_then(|container| container.main.as_ref());
         if let Some(main) = main
-            && let Err(error) = self.poll.add(Source::ContainerMain(id.to_owned()), &main.pidfd)
+            && let Err(error) = self
+                .poll
+                .add(Source::ContainerMain(id.to_owned()), &main.pidfd)
         {
             eprintln!("container {id} cannot be watched: {error}");
         }
@@ -196,7 +210,11 @@ impl Supervisor {
 
     /// Takes what the child still has to say before its end is believed.
     fn drain_reports(&mut self, id: &str) {
-        while let Some(socket) = self.containers.get(id).and_then(|container| container.socket.as_ref()) {
+        while let Some(socket) = self
+            .containers
+            .get(id)
+            .and_then(|container| container.socket.as_ref())
+        {
             if !crate::poll::has_input(socket) {
                 return;
             }
@@ -212,7 +230,8 @@ impl Supervisor {
         let Some(child) = container.main.take() else {
             return;
         };
-        self.poll.remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
+        self.poll
+            .remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
         let code = reap(&child);
         if matches!(container.state, State::Starting) {
             // It executed and ended before its socket was seen to be closed.
@@ -229,9 +248,17 @@ impl Supervisor {
         if creating {
             self.unwatch_container(id);
             self.containers.remove(id);
-            let message = format!("the container's process ended with {code} before it was complete");
-            self.reply_pending(pending, Err(refuse(FailureKind::System, "build root", message)));
-        } else if self.containers.get(id).is_some_and(|container| container.outputs.is_empty()) {
+            let message =
+                format!("the container's process ended with {code} before it was complete");
+            self.reply_pending(
+                pending,
+                Err(refuse(FailureKind::System, "build root", message)),
+            );
+        } else if self
+            .containers
+            .get(id)
+            .is_some_and(|container| container.outputs.is_empty())
+        {
             self.settle(id);
         }
     }
@@ -241,17 +268,22 @@ impl Supervisor {
             return;
         };
         if let Some(socket) = container.socket.take() {
-            self.poll.remove(&Source::ContainerChild(id.to_owned()), &socket);
+            self.poll
+                .remove(&Source::ContainerChild(id.to_owned()), &socket);
         }
         if let Some(child) = &container.intermediate {
-            self.poll.remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
+            self.poll
+                .remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
         }
         if let Some(child) = &container.main {
-            self.poll.remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
+            self.poll
+                .remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
         }
         for output in &container.outputs {
-            self.poll
-                .remove(&Source::ContainerOutput(id.to_owned(), output.which), &output.fd);
+            self.poll.remove(
+                &Source::ContainerOutput(id.to_owned(), output.which),
+                &output.fd,
+            );
         }
     }
 
@@ -260,7 +292,11 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
-        let Some(index) = container.outputs.iter().position(|output| output.which == which) else {
+        let Some(index) = container
+            .outputs
+            .iter()
+            .position(|output| output.which == which)
+        else {
             return;
         };
         let buffers = &mut self.buffers;
@@ -272,7 +308,9 @@ impl Supervisor {
                 Ok(length @ 1..) => {
                     let input = &buffers.input[..length];
                     buffers.output.clear();
-                    output.lines.format(input, &Timestamp::now(), &mut buffers.output);
+                    output
+                        .lines
+                        .format(input, &Timestamp::now(), &mut buffers.output);
                     container.log.write(&buffers.output);
                     turn += length;
                 }
@@ -291,8 +329,10 @@ impl Supervisor {
             return;
         };
         let mut output = container.outputs.remove(index);
-        self.poll
-            .remove(&Source::ContainerOutput(id.to_owned(), output.which), &output.fd);
+        self.poll.remove(
+            &Source::ContainerOutput(id.to_owned(), output.which),
+            &output.fd,
+        );
         finish_output(container, &mut output, &mut self.buffers);
         if container.outputs.is_empty() && container.drain_deadline().is_some() {
             self.settle(id);
@@ -328,7 +368,8 @@ impl Supervisor {
         let Some(child) = exec.intermediate.take() else {
             return;
         };
-        self.poll.remove(&Source::ExecIntermediate(id), &child.pidfd);
+        self.poll
+            .remove(&Source::ExecIntermediate(id), &child.pidfd);
         reap(&child);
         let pending = exec.pending.take();
         match take_outcome(&exec.outcome) {
@@ -343,7 +384,11 @@ impl Supervisor {
             Err(failed) => {
                 let failure = match failed {
                     Some((stage, errno)) => launch_failure(stage, errno, &exec.program),
-                    None => refuse(FailureKind::WrongState, "exec", "it was killed before it started"),
+                    None => refuse(
+                        FailureKind::WrongState,
+                        "exec",
+                        "it was killed before it started",
+                    ),
                 };
                 self.forget_exec(id);
                 self.reply_pending(pending, Err(failure));
@@ -382,7 +427,11 @@ impl Supervisor {
         let code = reap(&main);
         let timed_out = exec.timed_out;
         self.forget_exec(id);
-        self.tell(Event::ExecExited { exec_id: id, code, timed_out });
+        self.tell(Event::ExecExited {
+            exec_id: id,
+            code,
+            timed_out,
+        });
     }
 
     fn forget_exec(&mut self, id: u64) {
@@ -391,7 +440,8 @@ impl Supervisor {
         };
         self.poll.remove(&Source::ExecChild(id), &exec.socket);
         if let Some(child) = &exec.intermediate {
-            self.poll.remove(&Source::ExecIntermediate(id), &child.pidfd);
+            self.poll
+                .remove(&Source::ExecIntermediate(id), &child.pidfd);
             let _ = fork::wait(child.pidfd.as_fd());
         }
         if let Some(child) = &exec.main {
@@ -444,8 +494,14 @@ fn launch_failure(
 ) -> Failure {
     match stage {
         Stage::Executed | Stage::Execute => program.failure(errno),
-        Stage::Clone => system_failure("clone", &Error::new("clone3(CLONE_PARENT|CLONE_VFORK)", errno)),
-        Stage::Session => system_failure("lead session", &Error::new("setsid(), ioctl(TIOCSCTTY)", errno)),
+        Stage::Clone => system_failure(
+            "clone",
+            &Error::new("clone3(CLONE_PARENT|CLONE_VFORK)", errno),
+        ),
+        Stage::Session => system_failure(
+            "lead session",
+            &Error::new("setsid(), ioctl(TIOCSCTTY)", errno),
+        ),
     }
 }
 

@@ -26,7 +26,10 @@ impl Supervisor {
             Request::Create(create) => self.create(id, create, descriptors),
             Request::Placed { container_id } => self.placed(id, &container_id),
             Request::Start { container_id } => self.start(id, &container_id),
-            Request::Signal { container_id, signal } => self.signal(id, &container_id, signal),
+            Request::Signal {
+                container_id,
+                signal,
+            } => self.signal(id, &container_id, signal),
             Request::KillAll { container_id } => self.kill_all(id, &container_id),
             Request::Forget { container_id } => self.forget(id, &container_id),
             Request::ReopenLog { container_id } => self.reopen_log(id, &container_id),
@@ -44,13 +47,21 @@ impl Supervisor {
             version: WIRE_VERSION,
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             pod_made: self.pod.is_some(),
-            containers: self.containers.values().map(|container| container.describe()).collect(),
+            containers: self
+                .containers
+                .values()
+                .map(crate::container::Container::describe)
+                .collect(),
         }
     }
 
     fn make_pod(&mut self, id: u64, plan: &PodPlan) -> Result<(), Failure> {
         if self.pod.is_some() {
-            return Err(refuse(FailureKind::WrongState, "make pod", "it was made already"));
+            return Err(refuse(
+                FailureKind::WrongState,
+                "make pod",
+                "it was made already",
+            ));
         }
         let pod = pod::make(self.proof, plan)?;
         let made = pod
@@ -69,7 +80,11 @@ impl Supervisor {
     fn placed(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
         let container = self.container(container_id)?;
         if !matches!(container.state, State::Forked) {
-            return Err(refuse(FailureKind::WrongState, "build root", "it was placed already"));
+            return Err(refuse(
+                FailureKind::WrongState,
+                "build root",
+                "it was placed already",
+            ));
         }
         container.state = State::Building;
         container.pending = Some(id);
@@ -93,7 +108,10 @@ impl Supervisor {
     fn signal(&mut self, id: u64, container_id: &str, signal: i32) -> Result<(), Failure> {
         let container = self.container(container_id)?;
         if let Some(child) = container.process() {
-            step("send signal", fork::send_signal(child.pidfd.as_fd(), signal))?;
+            step(
+                "send signal",
+                fork::send_signal(child.pidfd.as_fd(), signal),
+            )?;
         }
         self.done(id);
         Ok(())
@@ -102,7 +120,10 @@ impl Supervisor {
     fn kill_all(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
         let container = self.container(container_id)?;
         let by_cgroup = container.cgroup.kill();
-        for child in [&container.main, &container.intermediate].into_iter().flatten() {
+        for child in [&container.main, &container.intermediate]
+            .into_iter()
+            .flatten()
+        {
             step("kill", fork::send_signal(child.pidfd.as_fd(), 9))?;
         }
         step("kill", by_cgroup)?;
@@ -135,7 +156,13 @@ impl Supervisor {
     fn kill_exec(&mut self, id: u64, exec_id: u64) -> Result<(), Failure> {
         match self.execs.get(&exec_id) {
             Some(exec) => exec.kill(),
-            None => return Err(refuse(FailureKind::NotFound, "kill exec", format!("{exec_id}"))),
+            None => {
+                return Err(refuse(
+                    FailureKind::NotFound,
+                    "kill exec",
+                    format!("{exec_id}"),
+                ));
+            }
         }
         self.done(id);
         Ok(())
@@ -173,10 +200,7 @@ impl Supervisor {
     }
 
     /// The container of this id.
-    pub fn container(
-        &mut self,
-        id: &str,
-    ) -> Result<&mut crate::container::Container, Failure> {
+    pub fn container(&mut self, id: &str) -> Result<&mut crate::container::Container, Failure> {
         self.containers
             .get_mut(id)
             .ok_or_else(|| refuse(FailureKind::NotFound, "find container", id))

@@ -57,8 +57,8 @@ fn output_pipe(owner: u32) -> Result<(OwnedFd, OwnedFd)> {
 /// A pipe the process may open again by `/dev/stdout`, also after it dropped
 /// root: opening it checks owner and mode of the pipe.
 fn pipe(owner: u32) -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|errno| Error::new("pipe2(O_CLOEXEC)", errno))?;
+    let (reader, writer) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::new("pipe2(O_CLOEXEC)", errno))?;
     rustix::fs::fchown(&writer, Some(Uid::from_raw(owner)), None::<Gid>)
         .map_err(|errno| Error::new(format!("fchown(pipe, {owner}, -1)"), errno))?;
     rustix::fs::fchmod(&writer, Mode::from_raw_mode(0o622))

@@ -165,7 +165,11 @@ impl Supervisor {
 
     /// Sends a reply.
     pub fn reply(&mut self, id: u64, reply: Reply, descriptors: &[BorrowedFd<'_>]) {
-        send(&self.daemon, &FromSupervisor::Reply { id, reply }, descriptors);
+        send(
+            self.daemon.as_ref(),
+            &FromSupervisor::Reply { id, reply },
+            descriptors,
+        );
     }
 
     /// Replies that a request was done.
@@ -183,7 +187,7 @@ impl Supervisor {
     /// Tells the daemon of something, if it is there. What it misses it learns
     /// from the state it gets when it connects.
     pub fn tell(&mut self, event: Event) {
-        send(&self.daemon, &FromSupervisor::Event(event), &[]);
+        send(self.daemon.as_ref(), &FromSupervisor::Event(event), &[]);
     }
 
     /// Ends the loop after this turn.
@@ -192,7 +196,10 @@ impl Supervisor {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let drains = self.containers.values().filter_map(Container::drain_deadline);
+        let drains = self
+            .containers
+            .values()
+            .filter_map(Container::drain_deadline);
         let execs = self.execs.values().filter(|exec| !exec.timed_out);
         let next = drains.chain(execs.filter_map(|exec| exec.deadline)).min();
         let until = next.map(|next| next.saturating_duration_since(Instant::now()));
@@ -214,7 +221,11 @@ impl Supervisor {
         let late: Vec<String> = self
             .containers
             .values()
-            .filter(|container| container.drain_deadline().is_some_and(|deadline| deadline <= now))
+            .filter(|container| {
+                container
+                    .drain_deadline()
+                    .is_some_and(|deadline| deadline <= now)
+            })
             .map(|container| container.id.clone())
             .collect();
         for id in late {
@@ -223,7 +234,7 @@ impl Supervisor {
     }
 }
 
-fn send(daemon: &Option<Daemon>, message: &FromSupervisor, descriptors: &[BorrowedFd<'_>]) {
+fn send(daemon: Option<&Daemon>, message: &FromSupervisor, descriptors: &[BorrowedFd<'_>]) {
     let Some(daemon) = daemon else {
         return;
     };

@@ -241,11 +241,23 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 /// would leave them. Rust ignores SIGPIPE, and an ignored signal survives
 /// execve(2).
 pub fn reset_signals() {
+    // The kernel's struct sigaction with SIG_DFL: handler, flags, restorer,
+    // mask. The C library's call would refuse the two signals it uses itself,
+    // which a parent may have ignored.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: sigaction(2) with SIG_DFL runs no code of ours. The C
-        // library's wrapper refuses its own two signals and SIGKILL and
-        // SIGSTOP, which changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: rt_sigaction(2) reads a kernel sigaction, at most 32 bytes on
+        // every architecture, and runs no code of ours with SIG_DFL. SIGKILL
+        // and SIGSTOP are refused, which changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8_usize,
+            )
+        };
     }
     let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset(3) initialises the set it is given.

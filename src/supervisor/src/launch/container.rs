@@ -74,11 +74,7 @@ impl Birth<'_> {
     }
 
     fn close_what_is_not_ours(&self) -> Result<(), Failure> {
-        let mut keep = vec![
-            self.reporter.socket(),
-            self.plan.as_fd(),
-            self.root.as_fd(),
-        ];
+        let mut keep = vec![self.reporter.socket(), self.plan.as_fd(), self.root.as_fd()];
         keep.extend(self.host_mounts.iter().map(AsFd::as_fd));
         keep.extend(self.pod.descriptors());
         keep.extend(self.target);
@@ -91,8 +87,7 @@ impl Birth<'_> {
     fn read_plan(&self) -> Result<LaunchPlan, Failure> {
         let plan = step("read plan", fd::duplicate(&self.plan))?;
         let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
-        serde_json::from_slice(&content)
-            .map_err(|error| malformed("read plan", error.to_string()))
+        serde_json::from_slice(&content).map_err(|error| malformed("read plan", error.to_string()))
     }
 
     fn join_pod(&self, plan: &LaunchPlan) -> Result<(), Failure> {
@@ -123,7 +118,10 @@ impl Birth<'_> {
             .map(|_| mount::clone_tree_at(&self.pod.null, "".as_ref(), false))
             .collect::<insula_sys::Result<Vec<_>>>();
         let nulls = step("clone /dev/null", nulls)?;
-        let wants_shm = plan.mounts.iter().any(|mount| mount.source == MountSource::PodShm);
+        let wants_shm = plan
+            .mounts
+            .iter()
+            .any(|mount| mount.source == MountSource::PodShm);
         let mut shm = None;
         let mut proc = None;
         if wants_shm || plan.namespaces.pid == PidNamespace::Pod {
@@ -173,8 +171,12 @@ impl Birth<'_> {
             recursive: true,
             ..Attributes::default()
         };
-        let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-            .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+        let top = rustix::fs::open(
+            "/",
+            OFlags::PATH | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
         step(name, mount::set_attributes(&step(name, top)?, private))
     }
 
@@ -258,14 +260,20 @@ fn clone_proc_of(target: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     const PROC_ROOT_INO: u64 = 1;
     let name = "clone the target's procfs";
     step(name, namespace::join_process(target, &[Kind::Mount]))?;
-    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+    let top = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
     let top = step(name, top)?;
-    let proc = step(name, open_in_root(top.as_fd(), "proc", OFlags::PATH | OFlags::DIRECTORY))?;
+    let proc = step(
+        name,
+        open_in_root(top.as_fd(), "proc", OFlags::PATH | OFlags::DIRECTORY),
+    )?;
     let kind = rustix::fs::fstatfs(&proc).map_err(|errno| Error::new("fstatfs(/proc)", errno));
     let stat = rustix::fs::fstat(&proc).map_err(|errno| Error::new("fstat(/proc)", errno));
-    #[expect(clippy::unnecessary_cast, reason = "f_type's width differs by architecture")]
-    if step(name, kind)?.f_type as i64 != PROC_SUPER_MAGIC || step(name, stat)?.st_ino != PROC_ROOT_INO {
+    if step(name, kind)?.f_type != PROC_SUPER_MAGIC || step(name, stat)?.st_ino != PROC_ROOT_INO {
         return Err(malformed(name, "its /proc is not the root of a procfs"));
     }
     step(name, mount::clone_tree_at(&proc, "".as_ref(), false))

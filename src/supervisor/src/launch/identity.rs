@@ -65,7 +65,7 @@ fn set_limit(limit: &Rlimit) -> Result<(), Failure> {
     };
     step(
         "set resource limit",
-        rustix::process::setrlimit(resource, wanted.clone())
+        rustix::process::setrlimit(resource, wanted)
             .map_err(|errno| Error::new(format!("setrlimit({resource:?}, {wanted:?})"), errno)),
     )
 }

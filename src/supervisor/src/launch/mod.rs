@@ -36,7 +36,10 @@ use rustix::io::Errno;
 /// Executes in a process that nobody else can see. Returns only on failure.
 fn execute_alone(program: &Program, terminal: bool) -> Failure {
     if let Err(errno) = lead_session(terminal) {
-        return report::system_failure("lead session", &Error::new("setsid(), ioctl(TIOCSCTTY)", errno));
+        return report::system_failure(
+            "lead session",
+            &Error::new("setsid(), ioctl(TIOCSCTTY)", errno),
+        );
     }
     program.name().failure(program.execute())
 }
@@ -52,7 +55,10 @@ fn clone_beside_others(
 ) -> Result<(), Failure> {
     let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let keep = [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
-    step("close all but standard streams", fd::close_all_except(&keep))?;
+    step(
+        "close all but standard streams",
+        fd::close_all_except(&keep),
+    )?;
     let options = ForkOptions {
         sibling: true,
         suspend_caller: true,

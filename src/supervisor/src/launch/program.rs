@@ -1,10 +1,10 @@
 //! Finding and executing the program.
 
-use insula_sys::fork;
 use crate::launch::report::ProgramName;
+use insula_sys::fork;
+use insula_wire::OsText;
 use insula_wire::message::Failure;
 use insula_wire::plan::Process;
-use insula_wire::OsText;
 use rustix::io::Errno;
 use std::ffi::CString;
 
@@ -24,7 +24,11 @@ impl Program {
     /// Lists the paths to try: the program itself where it holds a slash, else
     /// each directory of `PATH` with it, as execvp(3) does.
     pub fn new(process: &Process) -> Result<Self, Failure> {
-        let Some(program) = process.args.first().filter(|arg| !arg.as_bytes().is_empty()) else {
+        let Some(program) = process
+            .args
+            .first()
+            .filter(|arg| !arg.as_bytes().is_empty())
+        else {
             return Err(ProgramName::default().failure(Errno::NOENT));
         };
         let name = program.as_bytes();
@@ -34,7 +38,11 @@ impl Program {
                 .split(|byte| *byte == b':')
                 .map(|directory| {
                     // An empty entry means the working directory, environ(7).
-                    let directory = if directory.is_empty() { b"." } else { directory };
+                    let directory = if directory.is_empty() {
+                        b"."
+                    } else {
+                        directory
+                    };
                     CString::new([directory, b"/", name].concat()).unwrap_or_default()
                 })
                 .collect()

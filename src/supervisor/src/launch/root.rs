@@ -69,7 +69,10 @@ pub fn enter(plan: &LaunchPlan, root: BorrowedFd<'_>) -> Result<(), Failure> {
             readonly: true,
             ..Attributes::default()
         };
-        step("make root read-only", mount::set_attributes(root, attributes))?;
+        step(
+            "make root read-only",
+            mount::set_attributes(root, attributes),
+        )?;
     }
     step("enter root", mount::enter_root(root))
 }
@@ -84,7 +87,10 @@ fn mount_one<'a>(
     let source = match &wanted.source {
         MountSource::Host { path } => {
             let mount = host.next().ok_or_else(|| {
-                malformed(&name, format!("no descriptor came with the plan for {path}"))
+                malformed(
+                    &name,
+                    format!("no descriptor came with the plan for {path}"),
+                )
             })?;
             step(&name, fd::duplicate(mount))?
         }
@@ -94,17 +100,26 @@ fn mount_one<'a>(
         },
         MountSource::Proc => match &furniture.proc {
             Some(proc) => step(&name, fd::duplicate(proc))?,
-            None => step(&name, mount::new_filesystem("proc", [], Attributes::default()))?,
+            None => step(
+                &name,
+                mount::new_filesystem("proc", [], Attributes::default()),
+            )?,
         },
         MountSource::Filesystem { kind, options } => {
             let options = options
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_deref()));
-            step(&name, mount::new_filesystem(kind, options, Attributes::default()))?
+            step(
+                &name,
+                mount::new_filesystem(kind, options, Attributes::default()),
+            )?
         }
     };
     step(&name, set_attributes(&source, wanted))?;
-    let target = step(&name, ensure_in_root(root, &wanted.target, shape_of(&source)?))?;
+    let target = step(
+        &name,
+        ensure_in_root(root, &wanted.target, shape_of(&source)?),
+    )?;
     step(&name, mount::attach(source.as_fd(), target.as_fd()))
 }
 
@@ -182,13 +197,25 @@ fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<(), Failure>
             }
         }
         Err(errno) => {
-            let call = format!("mknodat({last:?}, {kind:?}, {}:{})", device.major, device.minor);
+            let call = format!(
+                "mknodat({last:?}, {kind:?}, {}:{})",
+                device.major, device.minor
+            );
             return step(&name, Err(Error::new(call, errno)));
         }
     }
-    let owner = (Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)));
-    let owned = rustix::fs::chownat(&directory, last, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| Error::new(format!("fchownat({last:?}, {owner:?})"), errno));
+    let owner = (
+        Some(Uid::from_raw(device.uid)),
+        Some(Gid::from_raw(device.gid)),
+    );
+    let owned = rustix::fs::chownat(
+        &directory,
+        last,
+        owner.0,
+        owner.1,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(|errno| Error::new(format!("fchownat({last:?}, {owner:?})"), errno));
     step(&name, owned)
 }
 
@@ -240,7 +267,11 @@ fn mask(root: BorrowedFd<'_>, path: &str, null: BorrowedFd<'_>) -> Result<(), Fa
                 readonly: true,
                 ..Attributes::default()
             };
-            let options = [("size", Some("0")), ("nr_inodes", Some("1")), ("mode", Some("0755"))];
+            let options = [
+                ("size", Some("0")),
+                ("nr_inodes", Some("1")),
+                ("mode", Some("0755")),
+            ];
             let empty = step(&name, mount::new_filesystem("tmpfs", options, attributes))?;
             step(&name, mount::attach(empty.as_fd(), target.as_fd()))
         }

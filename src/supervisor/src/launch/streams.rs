@@ -53,10 +53,9 @@ pub fn make_terminal(
     let name = "make terminal";
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = step(name, open_in_root(root, "/dev/pts/ptmx", flags))?;
-    let kind = rustix::fs::fstatfs(&master)
-        .map_err(|errno| Error::new("fstatfs(/dev/pts/ptmx)", errno));
-    #[expect(clippy::unnecessary_cast, reason = "f_type's width differs by architecture")]
-    if step(name, kind)?.f_type as i64 != DEVPTS_SUPER_MAGIC {
+    let kind =
+        rustix::fs::fstatfs(&master).map_err(|errno| Error::new("fstatfs(/dev/pts/ptmx)", errno));
+    if step(name, kind)?.f_type != DEVPTS_SUPER_MAGIC {
         return Err(crate::launch::report::system_failure(
             name,
             &Error::new("fstatfs(/dev/pts/ptmx) is not devpts", Errno::NODEV),
@@ -68,8 +67,11 @@ pub fn make_terminal(
     )?;
     let terminal = step(
         name,
-        rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .map_err(|errno| Error::new("ioctl(TIOCGPTPEER)", errno)),
+        rustix::pty::ioctl_tiocgptpeer(
+            &master,
+            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+        )
+        .map_err(|errno| Error::new("ioctl(TIOCGPTPEER)", errno)),
     )?;
     let uid = Uid::from_raw(owner);
     step(

@@ -1,0 +1,289 @@
+//! The real program against the real kernel: containers, execs, ends.
+#![forbid(unsafe_code)]
+
+mod harness;
+
+use harness::{Pod, plan};
+use insula_wire::message::{Answer, Event, FailureKind, Request};
+use insula_wire::plan::PidNamespace;
+use std::time::Duration;
+
+#[test]
+fn a_container_runs_and_its_log_and_exit_are_told() {
+    let mut pod = Pod::start(false);
+    let wanted = plan(
+        &pod,
+        "one",
+        &["sh", "-c", "echo out; echo err >&2; hostname; exit 7"],
+    );
+    let (code, log) = pod.output_of(&wanted);
+    assert_eq!(code, 7);
+    let mut sorted = log.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["stderr F err", "stdout F island", "stdout F out"]);
+    let record = std::fs::read_to_string(pod.path("one.exit")).unwrap();
+    assert!(record.contains("\"code\":7"), "{record}");
+    pod.ask(
+        Request::Forget {
+            container_id: "one".to_owned(),
+        },
+        &[],
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_process_is_what_a_login_would_have_made_it() {
+    let mut pod = Pod::start(false);
+    let script = "ls /proc/self/fd; umask; grep -E '^(SigIgn|SigBlk|NoNewPrivs|CapEff|CapInh)' /proc/self/status; \
+        cat /proc/self/oom_score_adj; ps | wc -l; yes | head -n 1; readlink /proc/self/ns/net";
+    let wanted = plan(&pod, "login", &["sh", "-c", script]);
+    let (code, log) = pod.output_of(&wanted);
+    let text = log.join("\n");
+    assert_eq!(code, 0, "{text}");
+    for expected in [
+        "stdout F 0022",
+        "stdout F SigBlk:\t0000000000000000",
+        "stdout F SigIgn:\t0000000000000000",
+        "stdout F CapInh:\t0000000000000000",
+        "stdout F CapEff:\t0000000000000000",
+        "stdout F NoNewPrivs:\t1",
+        "stdout F 100",
+        "stdout F y",
+    ] {
+        assert!(
+            log.iter().any(|line| line == expected),
+            "{expected} in {text}"
+        );
+    }
+    // 0, 1, 2 and the directory that ls reads.
+    let descriptors = log
+        .iter()
+        .take_while(|line| *line != "stdout F 0022")
+        .count();
+    assert_eq!(descriptors, 4, "{text}");
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert!(!text.contains(own.to_str().unwrap()));
+}
+
+#[test]
+fn the_root_is_furnished_as_planned() {
+    let mut pod = Pod::start(false);
+    let outside = pod.path("volume");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "content\n").unwrap();
+    let script = "cat /data/deep/file; echo x > /data/deep/new; echo x > /proc/sys/kernel/domainname; \
+        cat /proc/kcore; echo x > /dev/shm/x && cat /dev/shm/x; ls /; ls /proc/1/root";
+    let mut wanted = plan(&pod, "root", &["sh", "-c", script]);
+    let mut volume = wanted.mounts[0].clone();
+    volume.target = "/data/deep".to_owned();
+    volume.source = insula_wire::plan::MountSource::Host {
+        path: outside.to_str().unwrap().to_owned(),
+    };
+    volume.attributes.readonly = true;
+    wanted.mounts.push(volume);
+    wanted.rootfs.readonly = true;
+    let (_, log) = pod.output_of(&wanted);
+    let text = log.join("\n");
+    assert!(text.contains("stdout F content"), "{text}");
+    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    assert!(text.contains("stdout F x"), "{text}");
+    assert!(!outside.join("new").exists());
+}
+
+#[test]
+fn execs_run_beside_the_container_and_end_in_time() {
+    let mut pod = Pod::start(false);
+    let wanted = plan(&pod, "main", &["sleep", "1000"]);
+    pod.run(&wanted).unwrap();
+    let (code, timed_out, stdout, stderr) = pod
+        .exec("main", &["sh", "-c", "echo a; echo b >&2; ps; exit 3"], 0)
+        .unwrap();
+    assert_eq!((code, timed_out, stderr.as_str()), (3, false, "b\n"));
+    assert!(
+        stdout.starts_with("a\n") && stdout.contains("sleep 1000"),
+        "{stdout}"
+    );
+    let (code, timed_out, ..) = pod.exec("main", &["sleep", "1000"], 100).unwrap();
+    assert_eq!((code, timed_out), (137, true));
+    let failure = pod.exec("main", &["missing"], 0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ProgramNotFound);
+    assert_eq!(
+        failure.message,
+        "exec: \"missing\": executable file not found in $PATH"
+    );
+    let failure = pod.exec("main", &["/proc/version"], 0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ProgramNotExecutable);
+    let failure = pod.exec("nobody", &["true"], 0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::NotFound);
+    for _ in 0..50 {
+        assert_eq!(pod.exec("main", &["true"], 0).unwrap().0, 0);
+    }
+    pod.ask(
+        Request::Signal {
+            container_id: "main".to_owned(),
+            signal: 9,
+        },
+        &[],
+    )
+    .unwrap();
+    assert_eq!(pod.exit_of("main").code, 137);
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_a_failed_start() {
+    let mut pod = Pod::start(false);
+    let wanted = plan(&pod, "bad", &["/bin/nothing"]);
+    pod.create(&wanted).unwrap();
+    let failure = pod
+        .ask(
+            Request::Start {
+                container_id: "bad".to_owned(),
+            },
+            &[],
+        )
+        .unwrap_err();
+    assert_eq!(
+        failure.message,
+        "exec: \"/bin/nothing\": no such file or directory"
+    );
+    assert_eq!(pod.exit_of("bad").code, 128);
+}
+
+#[test]
+fn a_shared_pid_namespace_has_a_reaper_with_nothing() {
+    let mut pod = Pod::start(true);
+    let script = "echo pid $$; cat /proc/1/status | grep -E '^(CapEff|CapBnd|Name)'; \
+        (sleep 0.1 & ) ; sleep 0.3; ps | grep -c defunct; ls /proc/1/fd | wc -l";
+    let mut wanted = plan(&pod, "shared", &["sh", "-c", script]);
+    wanted.namespaces.pid = PidNamespace::Pod;
+    let (code, log) = pod.output_of(&wanted);
+    let text = log.join("\n");
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("pid 1\n"), "{text}");
+    assert!(text.contains("CapEff:\t0000000000000000"), "{text}");
+    assert!(text.contains("CapBnd:\t0000000000000000"), "{text}");
+    let mut missing = plan(&pod, "missing", &["nothing-here"]);
+    missing.namespaces.pid = PidNamespace::Pod;
+    let failure = pod.run(&missing).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ProgramNotFound, "{failure}");
+}
+
+#[test]
+fn another_container_of_the_pod_can_be_looked_at() {
+    let mut pod = Pod::start(false);
+    let main = plan(&pod, "main", &["sleep", "1234"]);
+    pod.run(&main).unwrap();
+    let mut debug = plan(&pod, "debug", &["ps"]);
+    debug.namespaces.pid = PidNamespace::Target("main".to_owned());
+    let (code, log) = pod.output_of(&debug);
+    let text = log.join("\n");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("sleep 1234"), "{text}");
+}
+
+#[test]
+fn a_terminal_is_the_containers_own() {
+    let mut pod = Pod::start(false);
+    let mut wanted = plan(
+        &pod,
+        "tty",
+        &["sh", "-c", "tty; ls -l /dev/console; echo done"],
+    );
+    wanted.stdio.terminal = true;
+    let (code, log) = pod.output_of(&wanted);
+    let text = log.join("\n");
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("stdout F /dev/pts/0") || text.contains("stdout F /dev/console"),
+        "{text}"
+    );
+    assert!(text.contains("stdout F done"), "{text}");
+}
+
+#[test]
+fn a_daemon_that_comes_back_learns_everything() {
+    let mut pod = Pod::start(false);
+    let short = plan(&pod, "short", &["sh", "-c", "sleep 0.2; exit 5"]);
+    let long = plan(&pod, "long", &["sleep", "1000"]);
+    pod.run(&short).unwrap();
+    pod.run(&long).unwrap();
+    let created = plan(&pod, "created", &["true"]);
+    pod.create(&created).unwrap();
+    drop(pod.reconnect());
+    std::thread::sleep(Duration::from_millis(500));
+    let Answer::Hello {
+        containers,
+        pod_made,
+        ..
+    } = pod.reconnect()
+    else {
+        panic!("not a greeting");
+    };
+    assert!(pod_made);
+    let codes: Vec<_> = containers
+        .iter()
+        .map(|state| {
+            (
+                state.container_id.as_str(),
+                state.pid > 0,
+                state.exit.as_ref().map(|exit| exit.code),
+            )
+        })
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            ("created", true, None),
+            ("long", true, None),
+            ("short", false, Some(5))
+        ]
+    );
+    let failure = pod.ask(Request::Shutdown, &[]).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::WrongState);
+    pod.ask(
+        Request::Start {
+            container_id: "created".to_owned(),
+        },
+        &[],
+    )
+    .unwrap();
+    assert!(matches!(pod.event(), Event::Exited { exit, .. } if exit.code == 0));
+}
+
+#[test]
+fn logs_lose_no_line_and_can_be_reopened() {
+    let mut pod = Pod::start(false);
+    let wanted = plan(
+        &pod,
+        "log",
+        &["sh", "-c", "seq 1 200000; sleep 0.5; echo last"],
+    );
+    pod.run(&wanted).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let path = wanted.stdio.log_path.clone().unwrap();
+    std::fs::rename(&path, format!("{path}.1")).unwrap();
+    pod.ask(
+        Request::ReopenLog {
+            container_id: "log".to_owned(),
+        },
+        &[],
+    )
+    .unwrap();
+    assert_eq!(pod.exit_of("log").code, 0);
+    let old = std::fs::read_to_string(format!("{path}.1")).unwrap();
+    let all: Vec<String> = old
+        .lines()
+        .map(|line| line.rsplit_once(' ').unwrap().1.to_owned())
+        .chain(
+            pod.log(&wanted)
+                .iter()
+                .map(|line| line.rsplit_once(' ').unwrap().1.to_owned()),
+        )
+        .collect();
+    let expected: Vec<String> = (1..=200_000)
+        .map(|n| n.to_string())
+        .chain(["last".to_owned()])
+        .collect();
+    assert!(all == expected, "{} lines of {}", all.len(), expected.len());
+}
