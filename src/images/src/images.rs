@@ -1,0 +1,361 @@
+//! The crate's front door.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::error::{Error, Result};
+use crate::platform::Platform;
+use crate::progress::{PullProgress, Tracker};
+use crate::pull::{self, LayerLocks, Request};
+use crate::reference::Reference;
+use crate::registry::Timeouts;
+use crate::registry::auth::RegistryAuth;
+use crate::rootfs::{DirectoryBackend, KnownRootfs, Rootfs, RootfsBackend, RootfsUsage};
+use crate::store::{Image, ImageId, Store};
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The durable directory, such as `/var/lib/insula`.
+    pub root: PathBuf,
+    /// Directories that hold `<host>/hosts.toml`, the first that knows a host decides.
+    pub registry_config_paths: Vec<PathBuf>,
+    /// How long the network may be silent.
+    pub timeouts: Timeouts,
+    /// Layers fetched at once for one pull.
+    pub concurrent_layers: usize,
+    /// Upper bound of one layer's uncompressed bytes.
+    pub max_layer_bytes: u64,
+}
+
+/// Images, layers and root file systems of one store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Images(Arc<Inner>);
+
+/// What images take on disk, for the CRI's `ImageFsInfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsInfo {
+    /// The store's directory: its file system is the one that fills up.
+    pub path: PathBuf,
+    /// Bytes of all layers.
+    pub bytes: u64,
+    /// Inodes of all layers.
+    pub inodes: u64,
+}
+
+/// A pull in flight. The transfer goes on while anybody holds one for it.
+#[derive(Debug, Clone)]
+pub struct Pull(Arc<Flight>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: StoreConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) layer_locks: LayerLocks,
+    backend: Arc<dyn RootfsBackend>,
+    flights: Mutex<HashMap<Request, Weak<Flight>>>,
+    background: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    reference: Reference,
+    tracker: Arc<Tracker>,
+    result: watch::Receiver<Option<Result<ImageId>>>,
+    task: AbortHandle,
+}
+
+// === impl StoreConfig ===
+
+impl StoreConfig {
+    /// The usual settings for a store at `root`, without registry configuration.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            registry_config_paths: Vec::new(),
+            timeouts: Timeouts::default(),
+            concurrent_layers: 6,
+            max_layer_bytes: 256 << 30,
+        }
+    }
+}
+
+// === impl Images ===
+
+impl Images {
+    /// Opens a store, making it if there is none, and removes what dead pulls and power cuts left.
+    ///
+    /// Several processes may have it open. Blocks for file system calls.
+    pub fn open(config: StoreConfig) -> Result<Self> {
+        let store = Store::open(&config.root).map_err(|error| error.in_store(&config.root))?;
+        Ok(Self(Arc::new(Inner {
+            store: Arc::new(store),
+            config,
+            layer_locks: LayerLocks::default(),
+            backend: Arc::new(DirectoryBackend::default()),
+            flights: Mutex::default(),
+            background: Mutex::default(),
+        })))
+    }
+
+    /// Pulls an image and gives its id, which is the same everywhere in the CRI.
+    ///
+    /// Pulls of the same reference with the same credentials join. Dropping the future gives the
+    /// pull up, unless somebody else waits for it; then nothing of it is left.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`]; none holds a credential.
+    pub async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        platform: Platform,
+    ) -> Result<ImageId> {
+        self.start_pull(reference, auth, platform)?.wait().await
+    }
+
+    /// As [`Images::pull`], but gives a handle at once that shows the progress.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start_pull(
+        &self,
+        reference: &str,
+        auth: Option<RegistryAuth>,
+        platform: Platform,
+    ) -> Result<Pull> {
+        let request = Request {
+            reference: reference.parse()?,
+            auth,
+            platform,
+        };
+        let mut flights = self
+            .0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&request).and_then(Weak::upgrade)
+            && flight.result.borrow().is_none()
+        {
+            return Ok(Pull(flight));
+        }
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let (sender, result) = watch::channel(None);
+        let tracker = Arc::new(Tracker::default());
+        let task = {
+            let (inner, request, tracker) =
+                (Arc::clone(&self.0), request.clone(), Arc::clone(&tracker));
+            tokio::spawn(async move {
+                let done = pull::run(&inner, &request, &tracker).await;
+                let done = done.map_err(|error| error.in_store(&inner.config.root));
+                sender.send_replace(Some(done));
+            })
+        };
+        let flight = Arc::new(Flight {
+            reference: request.reference.clone(),
+            tracker,
+            result,
+            task: task.abort_handle(),
+        });
+        flights.insert(request, Arc::downgrade(&flight));
+        Ok(Pull(flight))
+    }
+
+    /// How far a pull in flight of this reference is. None if there is none.
+    pub fn progress(&self, reference: &Reference) -> Option<PullProgress> {
+        let flights = self
+            .0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut flights = flights.values().filter_map(Weak::upgrade);
+        let flight = flights.find(|f| f.reference == *reference && f.result.borrow().is_none())?;
+        Some(flight.tracker.snapshot())
+    }
+
+    /// The image that an id, a unique beginning of an id (four digits or more), a tag, a digest or
+    /// a name stands for. None if it is not here, or if the text can be no name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidReference`] if the beginning of an id fits several images.
+    pub async fn status(&self, any_ref: &str) -> Result<Option<Arc<Image>>> {
+        let any_ref = any_ref.to_owned();
+        self.with_store(move |store| store.find(&any_ref)).await
+    }
+
+    /// All images, by id.
+    pub async fn list(&self) -> Result<Vec<Arc<Image>>> {
+        self.with_store(Store::images).await
+    }
+
+    /// The image's configuration as the registry sent it (JSON).
+    pub async fn raw_config(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
+        let id = id.clone();
+        self.with_store(move |store| store.raw_config(&id)).await
+    }
+
+    /// Removes an image with all its names, whichever of them is given. It is gone from lists when
+    /// this returns; layers that nothing else needs are removed after that. A missing image is no
+    /// error. Containers made from it keep their layers.
+    pub async fn remove(&self, any_ref: &str) -> Result<()> {
+        let any_ref = any_ref.to_owned();
+        self.with_store(move |store| {
+            let lock = store.lock()?;
+            let Some(image) = store.find(&any_ref)? else {
+                return Ok(());
+            };
+            store.forget(&lock, &image.id)?;
+            store.collect(&lock)
+        })
+        .await?;
+        self.0.empty_trash_later();
+        Ok(())
+    }
+
+    /// Bytes and inodes used by images.
+    pub async fn fs_info(&self) -> Result<FsInfo> {
+        let (bytes, inodes) = self.with_store(Store::usage).await?;
+        Ok(FsInfo {
+            path: self.0.config.root.clone(),
+            bytes,
+            inodes,
+        })
+    }
+
+    /// Makes the root file system of a new container. From then on its layers stay, even if the
+    /// image is removed or this process restarted, until [`Images::remove_rootfs`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the image is not here, [`Error::Unsupported`] if the container's id
+    /// is malformed or has a root file system already.
+    pub async fn prepare_rootfs(&self, image: &ImageId, container_id: &str) -> Result<Rootfs> {
+        let (image, container, backend) = (
+            image.clone(),
+            container_id.to_owned(),
+            Arc::clone(&self.0.backend),
+        );
+        self.with_store(move |store| store.prepare_rootfs(&*backend, &image, &container))
+            .await
+    }
+
+    /// Removes a container's root file system. It is gone from lists when this returns, its files
+    /// after that. Missing is no error. Mounts of it must be gone before.
+    pub async fn remove_rootfs(&self, container_id: &str) -> Result<()> {
+        let container = container_id.to_owned();
+        let image_gone = self
+            .with_store(move |store| store.remove_rootfs(&container))
+            .await?;
+        if image_gone {
+            self.with_store(|store| store.collect(&store.lock()?))
+                .await?;
+        }
+        self.0.empty_trash_later();
+        Ok(())
+    }
+
+    /// What a container has written. Walks its files, so do not call it often.
+    pub async fn rootfs_usage(&self, container_id: &str) -> Result<RootfsUsage> {
+        let container = container_id.to_owned();
+        self.with_store(move |store| store.rootfs_usage(&container))
+            .await
+    }
+
+    /// All root file systems there are, to find those of containers that are not.
+    pub async fn list_rootfs(&self) -> Result<Vec<KnownRootfs>> {
+        self.with_store(Store::list_rootfs).await
+    }
+
+    /// Waits until nothing is being flushed or removed in the background. A command that ends
+    /// after a pull calls it, or its layers count as torn after the next power cut.
+    pub async fn settle(&self) {
+        loop {
+            let next = self
+                .0
+                .background
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            match next {
+                Some(task) => drop(task.await),
+                None => return,
+            }
+        }
+    }
+
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(&self.0.store);
+        let done = blocking(move || work(&store)).await;
+        done.map_err(|error| error.in_store(&self.0.config.root))
+    }
+}
+
+// === impl Pull ===
+
+impl Pull {
+    /// How far it is.
+    pub fn progress(&self) -> PullProgress {
+        self.0.tracker.snapshot()
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> Result<ImageId> {
+        let mut result = self.0.result.clone();
+        let done = result
+            .wait_for(Option::is_some)
+            .await
+            .map(|done| done.clone());
+        match done {
+            Ok(Some(done)) => done,
+            _ => Err(Error::Cancelled(self.0.reference.to_string())),
+        }
+    }
+}
+
+impl Drop for Flight {
+    /// The last one who waited is gone.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Flushes new layers to the disk without anybody waiting for it.
+    pub(crate) fn sync_later(&self) {
+        self.later(|store| {
+            if let Err(error) = store.sync_layers() {
+                tracing::warn!(%error, "new layers could not be flushed; after a power cut they will be pulled again");
+            }
+        });
+    }
+
+    fn empty_trash_later(&self) {
+        self.later(Store::empty_trash);
+    }
+
+    fn later(&self, work: impl FnOnce(&Store) + Send + 'static) {
+        let store = Arc::clone(&self.store);
+        let task = tokio::task::spawn_blocking(move || work(&store));
+        let mut background = self
+            .background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        background.retain(|task| !task.is_finished());
+        background.push(task);
+    }
+}
+
+/// Runs file system calls where they block nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Error::Cancelled("work on the image store".into())))
+}

@@ -1,0 +1,21 @@
+//! From a blob's bytes to a verified tree on disk.
+//!
+//! ```text
+//! pieces from the network → sha256 (blob) → inflate → sha256 (diff id) → tar entries → directory
+//! ```
+//!
+//! One blocking thread does all of it for one layer: inflating is the bottleneck, and layers are
+//! what is parallel. Nothing of it trusts the bytes before both digests are right, and the tree is
+//! not part of the store before the caller renames it there.
+
+mod attributes;
+mod extract;
+mod path;
+mod read;
+pub(crate) mod remove;
+mod stream;
+mod untar;
+
+pub(crate) use self::extract::{Accounting, RootAttributes};
+pub use self::path::EntryPath;
+pub(crate) use self::stream::{PieceReader, unpack_layer};

@@ -1,0 +1,184 @@
+//! `rw/<container>`: the writable part of a root file system, and what it stands on.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsUsage, check_container, usage,
+};
+use crate::digest::Digest;
+use crate::error::{Error, IoContext as _, Result};
+use crate::layer::remove::DIRECTORY;
+use crate::store::{Image, ImageId, Store, names, read_record, write_file};
+
+/// `rootfs.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RootfsRecord {
+    version: u32,
+    image: ImageId,
+    /// What must not be removed while this exists, the bottom layer first.
+    pub(crate) layers: Vec<Digest>,
+}
+
+const RECORD: &str = "rootfs.json";
+
+// === impl Store ===
+
+impl Store {
+    /// Makes a container's root file system from an image.
+    pub(crate) fn prepare_rootfs(
+        &self,
+        backend: &dyn RootfsBackend,
+        id: &ImageId,
+        container: &str,
+    ) -> Result<Rootfs> {
+        check_container(container)?;
+        let image = self
+            .image(id)?
+            .ok_or_else(|| Error::not_found(format!("image {id}")))?;
+        match rustix::fs::mkdirat(self.rw(), container, Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(Error::Unsupported(format!(
+                    "container {container} has a root file system already; remove it first"
+                )));
+            }
+            Err(error) => return Err(Error::io(format!("make rw/{container}"), error)),
+        }
+        let made = self.fill_rootfs(backend, &image, container);
+        if made.is_err() {
+            // Best effort: reconciliation finds what is left.
+            let _ = self.trash(self.rw(), container);
+        }
+        made
+    }
+
+    fn fill_rootfs(
+        &self,
+        backend: &dyn RootfsBackend,
+        image: &Arc<Image>,
+        container: &str,
+    ) -> Result<Rootfs> {
+        let what = || format!("make rw/{container}");
+        let own =
+            rustix::fs::openat(self.rw(), container, DIRECTORY, Mode::empty()).context(what)?;
+        let record = RootfsRecord {
+            version: 1,
+            image: image.id.clone(),
+            layers: image.config.diff_ids.clone(),
+        };
+        let json = serde_json::to_vec(&record)
+            .map_err(|error| Error::corrupt(RECORD, error.to_string()))?;
+        write_file(&own, RECORD, &json, false)?;
+        // Whoever removes layers removes the image's record before it looks for ours. So, if the
+        // image's is there now, ours will be seen.
+        if self.image(&image.id)?.is_none() {
+            return Err(Error::not_found(format!("image {}", image.id)));
+        }
+        let directory = |name: &str| -> Result<OwnedFd> {
+            rustix::fs::mkdirat(&own, name, Mode::from_raw_mode(0o755)).context(what)?;
+            rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()).context(what)
+        };
+        let (upper, work) = (directory("upper")?, directory("work")?);
+        let (mut lower, root) = self.stack(image)?;
+        if lower.is_empty() {
+            // An image without layers: overlayfs wants one.
+            lower.push(directory("empty")?);
+        }
+        let (mode, uid, gid) = root.map_or((0o755, 0, 0), |root| (root.mode, root.uid, root.gid));
+        rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .context(what)?;
+        rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode)).context(what)?;
+        let mount = backend.mount(OverlayDescription { lower, upper, work })?;
+        Ok(Rootfs {
+            image: image.id.clone(),
+            mount,
+        })
+    }
+
+    /// The layers to stack, the top one first, and what the image says about its root.
+    ///
+    /// A layer that comes twice counts where it is highest: overlayfs refuses it twice, and all it
+    /// has is there already. Nothing below a layer that hides everything is stacked.
+    fn stack(&self, image: &Image) -> Result<(Vec<OwnedFd>, Option<crate::layer::RootAttributes>)> {
+        let mut seen: Vec<&Digest> = Vec::new();
+        let (mut lower, mut root) = (Vec::new(), None);
+        for diff_id in image.config.diff_ids.iter().rev() {
+            if seen.contains(&diff_id) {
+                continue;
+            }
+            seen.push(diff_id);
+            let accounting = self.layer(diff_id)?.ok_or_else(|| {
+                Error::not_found(format!(
+                    "layer {diff_id} of image {}; pull the image again: the layer",
+                    image.id
+                ))
+            })?;
+            lower.push(self.open_layer(diff_id)?);
+            root = root.or(accounting.root);
+            if accounting.root_opaque {
+                break;
+            }
+        }
+        Ok((lower, root))
+    }
+
+    /// Takes a container's root file system away; its files are removed later. Missing is no
+    /// error. True if its image is gone, so that layers may be free now.
+    pub(crate) fn remove_rootfs(&self, container: &str) -> Result<bool> {
+        check_container(container)?;
+        let record = self.rootfs_record(container)?;
+        self.trash(self.rw(), container)?;
+        Ok(match record {
+            Some(record) => self.image(&record.image)?.is_none(),
+            None => true,
+        })
+    }
+
+    /// What a container has written.
+    pub(crate) fn rootfs_usage(&self, container: &str) -> Result<RootfsUsage> {
+        check_container(container)?;
+        let path = format!("{container}/upper");
+        match rustix::fs::openat(self.rw(), &path, DIRECTORY, Mode::empty()) {
+            Ok(upper) => usage::walk(upper).context(|| format!("measure rw/{path}")),
+            Err(Errno::NOENT) => Err(Error::not_found(format!(
+                "root file system of container {container}"
+            ))),
+            Err(error) => Err(Error::io(format!("open rw/{path}"), error)),
+        }
+    }
+
+    /// All root file systems.
+    pub(crate) fn list_rootfs(&self) -> Result<Vec<KnownRootfs>> {
+        let records = self.rootfs_records()?.into_iter();
+        Ok(records
+            .map(|(container, record)| KnownRootfs {
+                path: self.root().join("rw").join(&container),
+                image: record.map(|record| record.image),
+                container,
+            })
+            .collect())
+    }
+
+    /// All containers' records. None for one that cannot be read.
+    pub(crate) fn rootfs_records(&self) -> Result<Vec<(String, Option<RootfsRecord>)>> {
+        let mut found = Vec::new();
+        for name in names(self.rw(), "the root file systems")? {
+            let record = self.rootfs_record(&name)?;
+            found.push((name, record));
+        }
+        Ok(found)
+    }
+
+    fn rootfs_record(&self, container: &str) -> Result<Option<RootfsRecord>> {
+        match rustix::fs::openat(self.rw(), container, DIRECTORY, Mode::empty()) {
+            Ok(own) => read_record(&own, RECORD),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(Error::io(format!("open rw/{container}"), error)),
+        }
+    }
+}
