@@ -73,6 +73,35 @@ impl Cgroup {
         Ok(Self { members })
     }
 
+    /// Makes a group inside this one whose only purpose is to be killed as a
+    /// whole, such as that of an exec. It is in one hierarchy, the unified or
+    /// else version 1's freezer, and gets no controllers there, so that what
+    /// its processes use is accounted to this cgroup as before.
+    ///
+    /// `ENODEV` where there is neither hierarchy.
+    pub fn create_kill_group(&self, name: &str) -> Result<Self> {
+        let parent = self
+            .members
+            .iter()
+            .find(|member| member.version == Version::V2)
+            .map_or_else(|| self.member("freezer"), Ok)?;
+        let failed = |errno| {
+            let path = parent.path.join(name);
+            Error::new(format!("mkdir({:?}, 0755)", path.display()), errno)
+        };
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(failed(Errno::INVAL));
+        }
+        match rustix::fs::mkdirat(&parent.directory, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let member = parent.child(name)?.ok_or_else(|| failed(Errno::NOENT))?;
+        Ok(Self {
+            members: vec![member],
+        })
+    }
+
     /// Takes over directories that another process opened, as
     /// [`Cgroup::descriptors`] gave them. Which hierarchy each is of is read
     /// from the file system itself: its type, and which files are there.
