@@ -242,6 +242,17 @@ impl Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
+        // There are no cgroups here, so the containers are ended one by one.
+        self.socket = seqpacket::connect(&self.path("sock")).unwrap();
+        if let Ok((Answer::Hello { containers, .. }, _)) =
+            self.ask(Request::Hello { version: 1 }, &[])
+        {
+            for container in containers.iter().filter(|container| container.pid > 0) {
+                if let Ok(pidfd) = fork::open_pid(container.pid) {
+                    let _ = fork::send_signal(pidfd.as_fd(), 9);
+                }
+            }
+        }
         let _ = fork::send_signal(self.supervisor.pidfd.as_fd(), 9);
         let _ = fork::wait(self.supervisor.pidfd.as_fd());
     }
