@@ -6,14 +6,14 @@ gives "config reads its file" "$CONTAINER_RUNTIME_ENDPOINT" config --get runtime
 gives "version" '^RuntimeApiVersion: +v1$' version
 holds "info: ready, and the network too" \
   '[.status.conditions[] | select(.type == "RuntimeReady" or .type == "NetworkReady") | .status] == [true, true]' info
-holds "runtime-config names a cgroup driver" '.linux.cgroupDriver | test("CGROUPFS|SYSTEMD")' runtime-config
+gives "runtime-config names a cgroup driver" 'CGROUPFS|SYSTEMD' runtime-config
 gives "update-runtime-config" '' update-runtime-config --pod-cidr 192.0.2.0/24
 
 # Images
 gives "pull" 'Image is up to date|sha256' pull "$busybox"
 refuses "pull of an unknown image" 'NotFound|not found' pull docker.io/library/no-such-image:1
 gives "images" 'e2e-test-images/busybox +1\.29-2' images
-gives "images with digests" 'sha256' images --digests
+gives "images with digests" 'DIGEST' images --digests
 gives "images by name" 'busybox' images "$busybox"
 image=$("$program" --config "$work/crictl.yaml" images -q "$busybox" | head -n 1)
 holds "inspecti by name" ".status.id == \"$image\"" inspecti "$busybox"
@@ -50,7 +50,7 @@ gives "logs: standard output" '^out$' logs "$container"
 gives "logs: standard error" '^err$' logs "$container"
 gives "logs: the pod's resolver" '^nameserver 192\.0\.2\.53$' logs "$container"
 lacks "logs --tail 1" '^out$' logs --tail 1 "$container"
-gives "logs --timestamps" '^20[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+) stdout F out$' logs --timestamps "$container"
+gives "logs --timestamps" '^20[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+) out$' logs --timestamps "$container"
 gives "logs --reopen" '' logs --reopen "$container"
 gives "update" "$container" update --memory 33554432 --cpu-share 256 "$container"
 holds "inspect: the new limits" '.status.resources.linux | .memoryLimitInBytes == "33554432" and .cpuShares == "256"' \

@@ -43,6 +43,7 @@ network_chains="CNI-HOSTPORT-DNAT CNI-HOSTPORT-MASQ CNI-HOSTPORT-SETMARK"
 # network_remove DIR: takes down what belongs to the network and not to a pod.
 network_remove() {
   local family chain rule
+  [ -e "$1/bridge" ] || return 0
   ip link del "$(cat "$1/bridge")" 2>/dev/null || true
   for family in iptables ip6tables; do
     for chain in $network_chains; do

@@ -14,7 +14,7 @@ apt_prepare() {
     -o "Dir::Etc::sourcelist=$dir/etc/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
     -o APT::Sandbox::User=root -o APT::Install-Recommends=false
-    -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=true
+    -o APT::Update::Error-Mode=any -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=true
   )
   run_quietly apt-get "${apt_options[@]}" update
 }

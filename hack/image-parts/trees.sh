@@ -9,7 +9,10 @@ debian_parts() {
   local tree=$1/trees/debian
   debian_tree "$1/apt" "$tree" '' base-files base-passwd bash coreutils dash findutils grep \
     hostname libc-bin procps sed sysvinit-utils util-linux
-  # What base-passwd's script would do.
+  # What the scripts of base-files and base-passwd would do.
+  rmdir "$tree"/var/{run,lock}
+  ln -s /run "$tree/var/run"
+  ln -s /run/lock "$tree/var/lock"
   cp "$tree/usr/share/base-passwd/passwd.master" "$tree/etc/passwd"
   cp "$tree/usr/share/base-passwd/group.master" "$tree/etc/group"
   ln -sf dash "$tree/usr/bin/sh"
