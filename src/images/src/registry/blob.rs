@@ -60,7 +60,13 @@ impl BlobSource<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) if !worth_repeating(&error) => return Err(error),
                 Err(error) => {
-                    fruitless = if offset > before { 0 } else { fruitless + 1 };
+                    // Silence has cost a whole deadline already: it gets one more chance only.
+                    let cost = if matches!(error, Error::DeadlineExceeded { .. }) {
+                        2
+                    } else {
+                        1
+                    };
+                    fruitless = if offset > before { 0 } else { fruitless + cost };
                     if fruitless >= MAX_FRUITLESS {
                         return Err(error);
                     }
