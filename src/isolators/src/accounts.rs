@@ -37,7 +37,7 @@ pub struct Group<'a> {
 
 // === impl Group ===
 
-impl<'a> Group<'a> {
+impl Group<'_> {
     /// Whether a user is listed as a member.
     pub fn has_member(&self, name: &[u8]) -> bool {
         !name.is_empty()

@@ -90,8 +90,7 @@ impl Isolator for Devices {
                 }
             }
         }
-        let volumes = crate::volumes::targets(spec);
-        nodes.retain(|node| !crate::filesystem::is_replaced(&volumes, &node.path));
+        nodes.retain(|node| !crate::filesystem::is_replaced(spec, &node.path));
         Ok(Contribution {
             devices: nodes,
             device_rules: rules,

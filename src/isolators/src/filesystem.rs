@@ -66,21 +66,24 @@ impl Isolator for Filesystem {
         }
         part.links
             .extend(LINKS.iter().map(|(path, target)| link(path, target)));
-        let volumes = crate::volumes::targets(spec);
         part.mounts
-            .retain(|mount| !is_replaced(&volumes, &mount.target));
-        part.links.retain(|link| !is_replaced(&volumes, &link.path));
+            .retain(|mount| !is_replaced(spec, &mount.target));
+        part.links.retain(|link| !is_replaced(spec, &link.path));
         Ok(part)
     }
 }
 
-/// Whether a volume stands where a default mount, device or link would.
-pub(crate) fn is_replaced(volumes: &[String], path: &str) -> bool {
-    volumes
-        .iter()
-        .any(|volume| volume == path || (volume == "/dev" && path::is_below(path, "/dev")))
-        // Below a volume at /sys/fs/cgroup nothing of ours is mounted either.
-        || (path::is_below(path, CGROUPS) && volumes.iter().any(|volume| volume == CGROUPS))
+/// Whether a volume takes the place of a default mount, device or link: at the
+/// same path; at `/dev` or `/sys/fs/cgroup` for all below; and where what would
+/// be made below it would appear on the host.
+pub(crate) fn is_replaced(spec: &ContainerSpec, path: &str) -> bool {
+    spec.mounts.iter().any(|volume| {
+        let target = path::clean(&volume.container_path);
+        let whole = target == "/dev"
+            || target == CGROUPS
+            || volume.propagation == Propagation::Bidirectional;
+        target == path || (whole && path::is_below(path, &target))
+    })
 }
 
 fn kernel_mounts(spec: &ContainerSpec, pod: &PodView<'_>) -> Vec<Mount> {

@@ -205,3 +205,88 @@ fn swap_accounting(layout: &Layout) -> bool {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{bounding_set, device_nodes, hard_limit, major, minor, resolve_devices};
+    use crate::spec::DeviceMapping;
+    use insula_wire::Capability;
+
+    fn mapping(host_path: &str, container_path: &str) -> DeviceMapping {
+        DeviceMapping {
+            container_path: container_path.to_owned(),
+            host_path: host_path.to_owned(),
+            permissions: "rw".to_owned(),
+        }
+    }
+
+    #[test]
+    fn device_numbers_are_taken_apart() {
+        // As makedev(3) puts them together.
+        for (device, expected) in [
+            (0x0103, (1, 3)),
+            (0x8812, (0x88, 0x12)),
+            (0x0010_0503, (5, 0x103)),
+            (0xffff_ffff_ffff_ffff, (u32::MAX, u32::MAX)),
+        ] {
+            assert_eq!((major(device), minor(device)), expected, "{device:#x}");
+        }
+    }
+
+    #[test]
+    fn devices_are_found_through_links_and_in_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let link = link.to_str().unwrap();
+        let found = resolve_devices(&[mapping(link, "/dev/x"), mapping("/dev/null", "")]).unwrap();
+        let nodes: Vec<_> = found
+            .iter()
+            .map(|device| {
+                (
+                    device.node.path.as_str(),
+                    device.node.major,
+                    device.node.minor,
+                )
+            })
+            .collect();
+        assert_eq!(nodes, [("/dev/x", 1, 3), ("/dev/null", 1, 3)]);
+        assert_eq!(found[0].mapping.host_path, link);
+        let found = resolve_devices(&[mapping("/dev", "/host")]).unwrap();
+        assert!(found.iter().any(|device| device.node.path == "/host/null"));
+        for (host, container) in [
+            ("/dev/does-not-exist", "/x"),
+            ("/etc/passwd", "/x"),
+            (directory.path().to_str().unwrap(), "/x"),
+            ("/dev/null", "/../x"),
+            ("", "/x"),
+        ] {
+            assert!(
+                resolve_devices(&[mapping(host, container)]).is_err(),
+                "{host} {container}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_hosts_devices_hold_no_terminals() {
+        let nodes = device_nodes();
+        assert!(
+            nodes
+                .iter()
+                .any(|node| node.path == "/dev/null" && node.minor == 3)
+        );
+        assert!(nodes.iter().all(|node| !node.path.starts_with("/dev/pts/")));
+    }
+
+    #[test]
+    fn files_of_proc_are_read() {
+        let set = bounding_set("CapEff:\t0\nCapBnd:\t000001fffeffffff\n");
+        assert!(set.contains(Capability::SysAdmin) && !set.contains(Capability::SysResource));
+        assert_eq!(bounding_set("").iter().count(), 0);
+        let limits = "Limit   Soft   Hard   Units\nMax open files   1024   4096   files\nMax cpu time unlimited unlimited seconds\n";
+        assert_eq!(hard_limit(limits, "Max open files"), Some(4096));
+        assert_eq!(hard_limit(limits, "Max cpu time"), Some(u64::MAX));
+        assert_eq!(hard_limit(limits, "Max nothing"), None);
+    }
+}

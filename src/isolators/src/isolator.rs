@@ -67,6 +67,10 @@ pub struct ResolvedDevice {
 /// What was found out about the host, once, at start. [`HostFacts::detect`]
 /// does.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing the host can or cannot do"
+)]
 pub struct HostFacts {
     /// cgroup v1 hierarchies or one v2 hierarchy.
     pub cgroup: insula_sys::cgroup::Layout,

@@ -64,3 +64,6 @@ pub use merge::{Conflict, PlanInputs, merge};
 pub use table::{
     CgroupError, PlanError, exec_process, isolate, isolators, limits, plan, update, usage,
 };
+
+#[cfg(test)]
+mod tests;

@@ -67,9 +67,7 @@ fn of_pod_or_host(
         (NamespaceMode::Container | NamespaceMode::Target, _) => Err(Refusal::new(format!(
             "{what} namespace mode {wanted:?} does not exist: use POD or NODE"
         ))),
-        (NamespaceMode::Node, NamespaceMode::Node) | (NamespaceMode::Pod, NamespaceMode::Node) => {
-            Ok(PodOrHost::Host)
-        }
+        (NamespaceMode::Node | NamespaceMode::Pod, NamespaceMode::Node) => Ok(PodOrHost::Host),
         (NamespaceMode::Node, _) => Err(Refusal::new(format!(
             "the node's {what} namespace was asked for, but the pod was made with its own: make the pod with {what} mode NODE"
         ))),

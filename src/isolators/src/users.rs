@@ -226,7 +226,7 @@ fn home(account: Option<Account<'_>>) -> OsText {
     account
         .map(|account| account.home)
         .filter(|home| home.first() == Some(&b'/') && home.len() < 4096)
-        .filter(|home| !home.iter().any(|byte| byte.is_ascii_control()))
+        .filter(|home| !home.iter().any(u8::is_ascii_control))
         .and_then(|home| OsText::new(home).ok())
         .or_else(|| OsText::new(&b"/"[..]).ok())
         .unwrap_or_default()

@@ -1,0 +1,329 @@
+//! Values in cgroups: version 2 with plain directories in place of the
+//! kernel's, version 1 with the machine's own.
+
+use crate::spec::Resources;
+use crate::table::{isolate, limits, update, usage};
+use insula_sys::cgroup::{Cgroup, CgroupPath, Hierarchy, Layout, Version};
+use insula_wire::plan::{CgroupResources, DeviceKind, DeviceRule};
+use std::path::Path;
+use std::time::Duration;
+
+/// A directory with empty files, or with what is given, as a version 2 cgroup.
+struct Plain {
+    root: tempfile::TempDir,
+    cgroup: Cgroup,
+}
+
+impl Plain {
+    fn unified(files: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("c")).unwrap();
+        for (name, text) in files {
+            std::fs::write(root.path().join("c").join(name), text).unwrap();
+        }
+        let controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
+        let layout = Layout::new(vec![Hierarchy::unified(root.path(), &controllers)]);
+        let cgroup = Cgroup::open(&layout, &"c".parse().unwrap()).unwrap();
+        Self { root, cgroup }
+    }
+
+    fn legacy(files: &[(&str, &str)]) -> Self {
+        let Self { root, .. } = Self::unified(files);
+        let controllers = ["cpu", "cpuacct", "memory", "pids", "blkio", "devices"];
+        let layout = Layout::new(vec![Hierarchy::legacy(root.path(), &controllers)]);
+        let cgroup = Cgroup::open(&layout, &"c".parse().unwrap()).unwrap();
+        Self { root, cgroup }
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.root.path().join("c").join(file)).unwrap()
+    }
+}
+
+fn empty(files: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    files.iter().map(|file| (*file, "")).collect()
+}
+
+#[test]
+fn version_2_files() {
+    let plain = Plain::unified(&empty(&[
+        "cpu.weight",
+        "cpu.max",
+        "memory.max",
+        "memory.swap.max",
+        "pids.max",
+        "cpuset.cpus",
+        "cpuset.mems",
+        "hugetlb.2MB.max",
+        "hugetlb.2MB.rsvd.max",
+        "hugetlb.1GB.max",
+        "memory.high",
+    ]));
+    let mut want = CgroupResources {
+        cpu_shares: Some(1024),
+        cpu_quota: Some(50_000),
+        cpu_period: Some(100_000),
+        memory_limit: Some(1 << 20),
+        memory_swap_limit: Some(3 << 19),
+        pids_limit: Some(-1),
+        cpuset_cpus: Some("0-1".to_owned()),
+        cpuset_mems: Some("0".to_owned()),
+        ..CgroupResources::default()
+    };
+    want.hugepage_limits.insert("2MB".to_owned(), 0);
+    want.hugepage_limits.insert("1GB".to_owned(), 1 << 30);
+    want.unified
+        .insert("memory.high".to_owned(), "1000".to_owned());
+    isolate(&plain.cgroup, &want).unwrap();
+    for (file, expected) in [
+        ("cpu.weight", "100"),
+        ("cpu.max", "50000 100000"),
+        ("memory.max", "1048576"),
+        ("memory.swap.max", "524288"),
+        ("pids.max", "max"),
+        ("cpuset.cpus", "0-1"),
+        ("cpuset.mems", "0"),
+        ("hugetlb.2MB.max", "0"),
+        ("hugetlb.2MB.rsvd.max", "0"),
+        ("hugetlb.1GB.max", "1073741824"),
+        ("memory.high", "1000"),
+    ] {
+        assert_eq!(plain.read(file), expected, "{file}");
+    }
+}
+
+#[test]
+fn version_2_edges() {
+    for (quota, period, now, expected) in [
+        (Some(-1), Some(100_000), "", "max 100000"),
+        (Some(5_000), None, "", "5000"),
+        (None, Some(200_000), "max 100000", "max 200000"),
+        (None, Some(200_000), "75000 100000", "75000 200000"),
+    ] {
+        let plain = Plain::unified(&[("cpu.max", now)]);
+        let want = CgroupResources {
+            cpu_quota: quota,
+            cpu_period: period,
+            ..CgroupResources::default()
+        };
+        isolate(&plain.cgroup, &want).unwrap();
+        assert_eq!(plain.read("cpu.max"), expected);
+    }
+    for (limit, swap, expected) in [(100, 100, "0"), (100, -1, "max"), (-1, -1, "max")] {
+        let plain = Plain::unified(&empty(&["memory.max", "memory.swap.max"]));
+        let want = CgroupResources {
+            memory_limit: Some(limit),
+            memory_swap_limit: Some(swap),
+            ..CgroupResources::default()
+        };
+        isolate(&plain.cgroup, &want).unwrap();
+        assert_eq!(plain.read("memory.swap.max"), expected);
+    }
+}
+
+/// The third of three writes fails; the first two are put back.
+#[test]
+fn an_update_is_all_or_nothing() {
+    let plain = Plain::unified(&[
+        ("cpu.weight", "100\n"),
+        ("cpu.max", "max 100000\n"),
+        ("memory.current", "5\n"),
+    ]);
+    let want = CgroupResources {
+        cpu_shares: Some(2048),
+        cpu_quota: Some(20_000),
+        cpu_period: Some(10_000),
+        memory_limit: Some(1_000),
+        ..CgroupResources::default()
+    };
+    let error = update(&plain.cgroup, &want).unwrap_err();
+    assert_eq!(error.isolator, "memory");
+    assert!(error.to_string().contains("memory.max"), "{error}");
+    assert!(error.undo_errors.is_empty());
+    assert_eq!(plain.read("cpu.weight").trim(), "100");
+    // A plain file is not cut short by a write as the kernel's is.
+    assert!(plain.read("cpu.max").starts_with("max 100000"));
+}
+
+#[test]
+fn a_limit_below_what_is_in_use_is_refused() {
+    let files = [
+        ("memory.max", "max\n"),
+        ("memory.swap.max", ""),
+        ("memory.current", "5000\n"),
+        ("cpu.weight", "100"),
+    ];
+    let plain = Plain::unified(&files);
+    let want = CgroupResources {
+        memory_limit: Some(4_999),
+        cpu_shares: Some(2048),
+        ..CgroupResources::default()
+    };
+    let error = update(&plain.cgroup, &want).unwrap_err();
+    assert!(error.to_string().contains("5000 bytes in use"), "{error}");
+    assert_eq!(plain.read("memory.max"), "max\n");
+    assert!(plain.read("cpu.weight").starts_with("100"));
+    isolate(&plain.cgroup, &want).unwrap();
+}
+
+#[test]
+fn usage_of_version_2() {
+    let plain = Plain::unified(&[
+        ("cpu.stat", "usage_usec 1500\nuser_usec 1000\n"),
+        ("memory.current", "10000\n"),
+        ("memory.max", "16000\n"),
+        ("memory.swap.current", "7\n"),
+        ("memory.swap.max", "max\n"),
+        (
+            "memory.stat",
+            "anon 4000\nfile 6000\ninactive_file 2500\npgfault 9\npgmajfault 2\n",
+        ),
+        ("pids.current", "3\n"),
+        (
+            "io.stat",
+            "8:0 rbytes=100 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n",
+        ),
+    ]);
+    let usage = usage(&plain.cgroup);
+    assert_eq!(usage.cpu_nanoseconds, Some(1_500_000));
+    assert_eq!(usage.memory_usage, Some(10_000));
+    assert_eq!(usage.memory_working_set, Some(7_500));
+    assert_eq!(usage.memory_available, Some(6_000));
+    assert_eq!(usage.memory_rss, Some(4_000));
+    assert_eq!(
+        (usage.page_faults, usage.major_page_faults),
+        (Some(9), Some(2))
+    );
+    assert_eq!((usage.swap_usage, usage.swap_available), (Some(7), None));
+    assert_eq!(usage.processes, Some(3));
+    assert_eq!(
+        (usage.io_read_bytes, usage.io_write_bytes),
+        (Some(101), Some(22))
+    );
+}
+
+#[test]
+fn usage_of_version_1() {
+    let plain = Plain::legacy(&[
+        ("cpuacct.usage", "123456\n"),
+        ("memory.usage_in_bytes", "10000\n"),
+        ("memory.limit_in_bytes", "9223372036854771712\n"),
+        ("memory.memsw.usage_in_bytes", "10500\n"),
+        ("memory.memsw.limit_in_bytes", "9223372036854771712\n"),
+        (
+            "memory.stat",
+            "rss 1\ninactive_file 1\ntotal_rss 4000\ntotal_inactive_file 12000\ntotal_pgfault 9\ntotal_pgmajfault 2\n",
+        ),
+        (
+            "blkio.throttle.io_service_bytes_recursive",
+            "8:0 Read 100\n8:0 Write 20\n8:16 Read 1\nTotal 121\n",
+        ),
+    ]);
+    let usage = usage(&plain.cgroup);
+    assert_eq!(usage.cpu_nanoseconds, Some(123_456));
+    assert_eq!(usage.memory_working_set, Some(0), "never below nothing");
+    assert_eq!(usage.memory_available, None, "no limit");
+    assert_eq!(usage.memory_rss, Some(4_000));
+    assert_eq!((usage.swap_usage, usage.swap_available), (Some(500), None));
+    assert_eq!(usage.processes, None, "what cannot be read is left out");
+    assert_eq!(
+        (usage.io_read_bytes, usage.io_write_bytes),
+        (Some(101), Some(20))
+    );
+}
+
+#[test]
+fn nothing_can_be_measured_of_nothing() {
+    let plain = Plain::unified(&[]);
+    assert_eq!(usage(&plain.cgroup), crate::isolator::Usage::default());
+}
+
+/// On the machine's own hierarchies, whichever version they have.
+#[test]
+fn root_values_on_this_machine() {
+    if !Path::new("/proc/self/status").exists() || !is_root() {
+        eprintln!("skipped: making cgroups needs root");
+        return;
+    }
+    let layout = Layout::detect().unwrap();
+    let top: CgroupPath = format!("insula-test-isolators-{}", std::process::id())
+        .parse()
+        .unwrap();
+    let cgroup = Cgroup::create(&layout, &top.join("c").unwrap()).unwrap();
+    let result = std::panic::catch_unwind(|| on_this_machine(&cgroup));
+    Cgroup::remove_at(&layout, &top, Duration::from_secs(20)).unwrap();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn on_this_machine(cgroup: &Cgroup) {
+    let host = crate::isolator::HostFacts::detect(true).unwrap();
+    let resources = |limit: i64, swap: i64, quota: i64| Resources {
+        cpu_shares: 512,
+        cpu_quota: quota,
+        cpu_period: 100_000,
+        memory_limit_in_bytes: limit,
+        memory_swap_limit_in_bytes: swap,
+        cpuset_cpus: "0".to_owned(),
+        hugepage_limits: vec![("2MB".to_owned(), 0)],
+        ..Resources::default()
+    };
+    let mut want = limits(&resources(32 << 20, 0, 20_000), &host).unwrap();
+    want.devices = vec![DeviceRule {
+        allow: true,
+        kind: Some(DeviceKind::Character),
+        major: Some(1),
+        minor: Some(3),
+        access: "rwm".to_owned(),
+    }];
+    isolate(cgroup, &want).unwrap();
+    let old = cgroup.controller("memory") == Some(Version::V1);
+    let memory = || {
+        let file = if old {
+            "memory.limit_in_bytes"
+        } else {
+            "memory.max"
+        };
+        cgroup.read_number("memory", file).unwrap()
+    };
+    assert_eq!(memory(), 32 << 20);
+    if cgroup.controller("devices") == Some(Version::V1) {
+        assert_eq!(
+            cgroup.read("devices", "devices.list").unwrap(),
+            "c 1:3 rwm\n"
+        );
+    }
+    // Up and down again, and to no limit and back: the order of writes differs.
+    for (limit, swap) in [
+        (64 << 20, 0),
+        (16 << 20, 0),
+        (-1, 0),
+        (24 << 20, 0),
+        (48 << 20, -1),
+        (20 << 20, 0),
+    ] {
+        let want = limits(&resources(limit, swap, 30_000), &host).unwrap();
+        update(cgroup, &want).unwrap_or_else(|error| panic!("{limit} {swap}: {error}"));
+        if limit > 0 {
+            assert_eq!(memory(), limit.cast_unsigned());
+        }
+    }
+    // A processor that does not exist: what was changed before is put back.
+    let mut want = limits(&resources(40 << 20, 0, 40_000), &host).unwrap();
+    want.pids_limit = Some(i64::MAX);
+    update(cgroup, &want).unwrap_err();
+    assert_eq!(memory(), 20 << 20, "put back");
+    let usage = usage(cgroup);
+    assert_eq!(usage.processes, Some(0));
+    assert!(
+        usage.memory_usage.is_some() && usage.cpu_nanoseconds == Some(0),
+        "{usage:?}"
+    );
+    assert!(usage.memory_available.is_some_and(|free| free <= 20 << 20));
+}

@@ -1,0 +1,142 @@
+//! Specifications, pods and hosts for tests.
+
+use crate::isolator::{HostFacts, ImageView, PodView, ResolvedDevice};
+use crate::spec::{
+    ContainerSpec, ImageRequest, NamespaceOptions, PodMetadata, PodSpec, Resources, SecurityContext,
+};
+use crate::table::{PlanError, plan};
+use insula_sys::cgroup::{Hierarchy, Layout};
+use insula_wire::plan::LaunchPlan;
+use insula_wire::{CapabilitySet, OsText};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that a plan is made from; tests change what they are about.
+pub(crate) struct Fixture {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) pod: PodSpec,
+    pub(crate) image: ImageView,
+    pub(crate) host: HostFacts,
+    pub(crate) passwd: Vec<u8>,
+    pub(crate) group: Vec<u8>,
+    pub(crate) devices: Vec<ResolvedDevice>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self {
+            spec: ContainerSpec {
+                name: "c".to_owned(),
+                attempt: 0,
+                image: ImageRequest {
+                    image: "registry.example/app:1".to_owned(),
+                    ..ImageRequest::default()
+                },
+                command: vec![text("/bin/app")],
+                args: Vec::new(),
+                working_dir: String::new(),
+                envs: Vec::new(),
+                mounts: Vec::new(),
+                devices: Vec::new(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                log_path: "c/0.log".to_owned(),
+                stdin: false,
+                stdin_once: false,
+                tty: false,
+                stop_signal: None,
+                resources: Resources::default(),
+                security: SecurityContext::default(),
+            },
+            pod: PodSpec {
+                metadata: PodMetadata {
+                    name: "pod".to_owned(),
+                    namespace: "default".to_owned(),
+                    uid: "uid".to_owned(),
+                    attempt: 0,
+                },
+                hostname: "pod".to_owned(),
+                log_directory: "/var/log/pods/x/".to_owned(),
+                dns: None,
+                port_mappings: Vec::new(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                cgroup_parent: "/kubepods/pod1".to_owned(),
+                sysctls: BTreeMap::new(),
+                overhead: None,
+                resources: None,
+                namespaces: NamespaceOptions::default(),
+                privileged: false,
+                runtime_handler: String::new(),
+            },
+            image: ImageView::default(),
+            host: host(),
+            passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n".to_vec(),
+            group: b"root:x:0:\nextra:x:50000:app,other\nmore:x:50001:other\n".to_vec(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// As kubelet asks for privilege: of the pod and of the container.
+    pub(crate) fn privileged() -> Self {
+        let mut fixture = Self::new();
+        fixture.pod.privileged = true;
+        fixture.spec.security.privileged = true;
+        fixture
+    }
+
+    pub(crate) fn plan(&self) -> Result<LaunchPlan, PlanError> {
+        let view = PodView {
+            spec: &self.pod,
+            pod_id: "pod",
+            container_id: "container",
+            image: &self.image,
+            passwd: &self.passwd,
+            group: &self.group,
+            cgroup_path: "kubepods/pod1/container",
+            files: PathBuf::from("/run/insula/pods/pod"),
+            image_volumes: PathBuf::from("/var/lib/insula/rw/container/volumes"),
+            devices: &self.devices,
+            hostname: "pod",
+            host: &self.host,
+        };
+        plan(&self.spec, &view)
+    }
+}
+
+/// A host with cgroup version 2 that can do everything.
+pub(crate) fn host() -> HostFacts {
+    let controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
+    HostFacts {
+        cgroup: Layout::new(vec![Hierarchy::unified("/sys/fs/cgroup", &controllers)]),
+        recursive_readonly: true,
+        can_lower_oom_score: true,
+        oom_score_adj: 0,
+        capabilities: CapabilitySet::all(),
+        open_files: 1 << 20,
+        swap_accounting: true,
+        host_devices: Vec::new(),
+        apparmor: false,
+        selinux: false,
+    }
+}
+
+pub(crate) fn text(text: &str) -> OsText {
+    OsText::try_from(text).unwrap()
+}
+
+/// The plan after a change of the usual fixture.
+#[track_caller]
+pub(crate) fn plan_of(change: impl FnOnce(&mut Fixture)) -> LaunchPlan {
+    let mut fixture = Fixture::new();
+    change(&mut fixture);
+    fixture.plan().unwrap()
+}
+
+/// The text of the refusal after a change of the usual fixture.
+#[track_caller]
+pub(crate) fn refusal_of(change: impl FnOnce(&mut Fixture)) -> String {
+    let mut fixture = Fixture::new();
+    change(&mut fixture);
+    fixture.plan().unwrap_err().to_string()
+}
