@@ -24,7 +24,7 @@ pub enum Error {
     InvalidArgument(String),
     /// The name belongs to another pod or container.
     #[error(
-        "the name {name} is in use by {what} {holder}, which was made from a different configuration: remove that one first, or use another attempt number"
+        "the name {name} is in use by {what} {holder}, {why}: remove that one first, or use another attempt number"
     )]
     AlreadyExists {
         /// `pod` or `container`.
@@ -33,6 +33,8 @@ pub enum Error {
         name: String,
         /// Id of its holder.
         holder: String,
+        /// Why the holder's id is no answer.
+        why: &'static str,
     },
     /// It is not in a state that allows this.
     #[error("{0}")]

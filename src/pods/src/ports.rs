@@ -13,7 +13,7 @@ use insula_isolators::spec::{ImageRequest, PodSpec};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The image store.
@@ -38,9 +38,8 @@ pub trait ImageStore: Send + Sync + 'static {
         container: &'a ContainerId,
     ) -> BoxFuture<'a, Result<Option<FilesystemUsage>>>;
 
-    /// Removes the root file systems of all containers but these; gives back
-    /// how many there were.
-    fn sweep_rootfs<'a>(&'a self, keep: &'a BTreeSet<ContainerId>) -> BoxFuture<'a, Result<u64>>;
+    /// All containers that have a root file system, in use or left behind.
+    fn rootfs_owners(&self) -> BoxFuture<'_, Result<Vec<ContainerId>>>;
 }
 
 /// An image that is here.
@@ -72,10 +71,12 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// Attaches a pod; records its intent first, so that `detach` always works.
     fn attach<'a>(&'a self, pod: &'a Attachment) -> BoxFuture<'a, Result<Vec<IpAddr>>>;
 
-    /// Detaches it. Idempotent; works when the namespace is gone.
-    fn detach<'a>(&'a self, pod: &'a PodId) -> BoxFuture<'a, Result<()>>;
+    /// Detaches it. `namespace` is the file that names its network namespace.
+    /// Idempotent; works when the namespace is gone.
+    fn detach<'a>(&'a self, pod: &'a PodId, namespace: &'a Path) -> BoxFuture<'a, Result<()>>;
 
-    /// Detaches all pods but these; gives back how many there were.
+    /// Detaches all pods but these, and those that were attached since this
+    /// process began; gives back how many there were.
     fn sweep<'a>(&'a self, keep: &'a BTreeSet<PodId>) -> BoxFuture<'a, Result<u64>>;
 
     /// Whether pods can be attached now. Answers from memory.

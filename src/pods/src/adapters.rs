@@ -1,0 +1,4 @@
+//! The seams of [`ports`](crate::ports), for the real rooms.
+
+mod images;
+mod network;

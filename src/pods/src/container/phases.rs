@@ -1,0 +1,396 @@
+//! The phases of a container's creation.
+//!
+//! ```text
+//! Begun ──root──► Rooted ──plan──► Planned ──group, sources──► Grouped ──fork──► Forked
+//!   │               │                │                            │                │
+//!   ▼ fail          ▼ fail           ▼ fail                       ▼ fail           ▼ fail
+//! ```
+//!
+//! Each phase is consumed by the next and undoes, in `fail`, exactly what
+//! exists: its own part, then that of the phase before it. What cannot be
+//! undone is reported; the container's name is free again in any case.
+
+use super::seed;
+use crate::env::Pod;
+use crate::error::{Error, Result};
+use crate::files::{self, blocking};
+use crate::host::{Group, PlanRequest};
+use crate::ids::ContainerId;
+use crate::link::{Link, Refused, unexpected};
+use crate::ports::{ImageFacts, PreparedRootfs};
+use insula_isolators::image_volumes;
+use insula_isolators::spec::ContainerSpec;
+use insula_wire::LaunchPlan;
+use insula_wire::message::{Answer, CreateRequest, FailureKind, Request};
+use insula_wire::plan::PidNamespace;
+use std::future::Future;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A creation that begins: its directory exists.
+pub(super) struct Begun {
+    pub(super) pod: Arc<Pod>,
+    pub(super) id: ContainerId,
+    pub(super) spec: Arc<ContainerSpec>,
+    /// Turns true when the pod is to be stopped.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+/// The root file system exists.
+pub(super) struct Rooted {
+    pub(super) before: Begun,
+    pub(super) image: ImageFacts,
+    rootfs: PreparedRootfs,
+}
+
+/// It was decided what the container will be; the image's volumes exist.
+pub(super) struct Planned {
+    pub(super) before: Rooted,
+    pub(super) plan: Arc<LaunchPlan>,
+}
+
+/// The cgroup exists with its values, and the sources of the mounts are open.
+pub(super) struct Grouped {
+    pub(super) before: Planned,
+    pub(super) group: Arc<dyn Group>,
+    sources: Vec<OwnedFd>,
+}
+
+/// The container is complete but for its execve(2).
+pub(super) struct Forked {
+    pub(super) before: Grouped,
+    pub(super) pid: i32,
+    link: Arc<Link>,
+}
+
+// === impl Begun ===
+
+impl Begun {
+    pub(super) async fn new(
+        pod: Arc<Pod>,
+        id: ContainerId,
+        spec: Arc<ContainerSpec>,
+        closing: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        files::make_directory(&pod.directory.container(&id))?;
+        Ok(Self {
+            pod,
+            id,
+            spec,
+            closing,
+        })
+    }
+
+    /// Makes the root file system from the image.
+    pub(super) async fn root(mut self) -> std::result::Result<Rooted, (Self, Error)> {
+        let env = Arc::clone(&self.pod.env);
+        let (id, spec) = (self.id.clone(), Arc::clone(&self.spec));
+        let work = async {
+            let image = env.images.image(&spec.image).await?;
+            let rootfs = env.images.prepare_rootfs(&id, &image).await?;
+            Ok((image, rootfs))
+        };
+        let deadline = env.config.deadlines.service;
+        let result = self.unless_closing("make the root file system", deadline, work).await;
+        match result {
+            Ok((image, rootfs)) => Ok(Rooted {
+                before: self,
+                image,
+                rootfs,
+            }),
+            Err(error) => {
+                // It may exist half, or come to exist after the deadline.
+                report(&self.id, "rootfs", env.images.remove_rootfs(&self.id).await);
+                Err((self, error))
+            }
+        }
+    }
+
+    pub(super) async fn fail(self) {
+        let directory = self.pod.directory.container(&self.id);
+        report(&self.id, "directory", files::remove_tree(&directory));
+    }
+
+    /// Waits within a deadline and only as long as the pod is wanted.
+    async fn unless_closing<T>(
+        &mut self,
+        stage: &str,
+        deadline: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            result = tokio::time::timeout(deadline, work) => result.unwrap_or_else(|_| {
+                Err(Error::DeadlineExceeded {
+                    stage: format!("{stage} of container {}", self.id),
+                    after: deadline,
+                })
+            }),
+            _ = self.closing.wait_for(|closing| *closing) => Err(Error::Aborted(format!(
+                "{stage} of container {}: given up because pod {} is being stopped",
+                self.id, self.pod.id
+            ))),
+        }
+    }
+}
+
+// === impl Rooted ===
+
+impl Rooted {
+    /// Fills the image's volumes and lets the isolators decide.
+    pub(super) async fn plan(self) -> std::result::Result<Planned, (Self, Error)> {
+        match self.make_plan().await {
+            Ok(plan) => Ok(Planned { before: self, plan: Arc::new(plan) }),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    async fn make_plan(&self) -> Result<LaunchPlan> {
+        let (pod, id) = (&self.before.pod, &self.before.id);
+        let volumes = pod.env.paths.container_volumes(id);
+        let plan = pod.env.host.plan(&PlanRequest {
+            pod: &pod.spec,
+            pod_id: pod.id.as_str(),
+            hostname: &pod.hostname,
+            files: pod.directory.files(),
+            volumes: volumes.clone(),
+            container: &self.before.spec,
+            container_id: id.as_str(),
+            image: &self.image,
+            passwd: &self.rootfs.passwd,
+            group: &self.rootfs.group,
+            cgroup_path: &pod.container_cgroup(id),
+        })?;
+        let needed = image_volumes::needed(&self.before.spec, &self.image.view)
+            .map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
+        let wanted: Vec<_> = needed
+            .into_iter()
+            .map(|volume| seed::Volume {
+                container_path: volume.container_path,
+                directory: volumes.join(volume.directory),
+            })
+            .collect();
+        if !wanted.is_empty() {
+            let stage = format!("fill the image's volumes of container {id}");
+            let root = self.rootfs.mount.try_clone().map_err(|error| Error::internal(&stage, error))?;
+            let deadline = pod.env.config.deadlines.service;
+            blocking(stage, deadline, move || seed::fill(&root, &wanted)).await?;
+        }
+        Ok(plan)
+    }
+
+    pub(super) async fn fail(self) {
+        let (pod, id) = (Arc::clone(&self.before.pod), self.before.id.clone());
+        drop(self.rootfs);
+        report(&id, "volumes", files::remove_tree(&pod.env.paths.container_volumes(&id)));
+        report(&id, "rootfs", pod.env.images.remove_rootfs(&id).await);
+        self.before.fail().await;
+    }
+}
+
+// === impl Planned ===
+
+impl Planned {
+    /// Makes the cgroup and, beside it, opens the sources of the mounts.
+    pub(super) async fn group(mut self) -> std::result::Result<Grouped, (Self, Error)> {
+        let begun = &mut self.before.before;
+        let deadlines = begun.pod.env.config.deadlines;
+        let host = Arc::clone(&begun.pod.env.host);
+        let plan = Arc::clone(&self.plan);
+        let id = begun.id.clone();
+        let group = blocking(format!("make the cgroup of container {id}"), deadlines.supervisor, move || {
+            let group = host.make_group(&plan.cgroup.path)?;
+            if let Err(error) = group.apply(&plan.cgroup.resources) {
+                report(&id, "cgroup", group.remove(Duration::from_secs(1)));
+                return Err(error);
+            }
+            Ok(group)
+        });
+        let host = Arc::clone(&begun.pod.env.host);
+        let plan = Arc::clone(&self.plan);
+        let stage = format!("open the volumes of container {}", begun.id);
+        let open = blocking(stage, deadlines.volumes, move || {
+            if let Some(log) = &plan.stdio.log_path {
+                make_parents(Path::new(log))?;
+            }
+            plan.host_sources().map(|path| open_source(host.as_ref(), Path::new(path))).collect()
+        });
+        let sources = begun.unless_closing("open the volumes", deadlines.volumes, open);
+        match tokio::join!(group, sources) {
+            (Ok(group), Ok(sources)) => Ok(Grouped {
+                before: self,
+                group,
+                sources,
+            }),
+            (group, sources) => {
+                if let Ok(group) = &group {
+                    remove_group(&self.before.before, Arc::clone(group)).await;
+                }
+                let error = group.err().or(sources.err());
+                Err((self, error.unwrap_or_else(|| Error::internal("open the volumes", "no reason"))))
+            }
+        }
+    }
+
+    pub(super) async fn fail(self) {
+        self.before.fail().await;
+    }
+}
+
+// === impl Grouped ===
+
+impl Grouped {
+    /// Hands all of it to the supervisor, which forks the blocked child.
+    pub(super) async fn fork(self, link: Arc<Link>) -> std::result::Result<Forked, (Self, Error)> {
+        match self.try_fork(&link).await {
+            Ok(pid) => Ok(Forked {
+                before: self,
+                pid,
+                link,
+            }),
+            Err(error) => {
+                forget(&self.before.before.before, &link).await;
+                Err((self, error))
+            }
+        }
+    }
+
+    async fn try_fork(&self, link: &Link) -> Result<i32> {
+        let begun = &self.before.before.before;
+        let (pod, id) = (&begun.pod, &begun.id);
+        let plan = &self.before.plan;
+        let deadline = pod.env.config.deadlines.supervisor;
+        let stage = format!("create container {id}");
+        let json = serde_json::to_vec(plan.as_ref()).map_err(|error| Error::internal(&stage, error))?;
+        let memfd = insula_sys::fd::sealed_memfd("plan", &json)
+            .map_err(|error| Error::internal(&stage, error))?;
+        let groups = self.group.descriptors();
+        let born_in_cgroup = self.group.takes_births();
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![memfd.as_fd()];
+        descriptors.extend(&groups);
+        descriptors.push(self.before.before.rootfs.mount.as_fd());
+        descriptors.extend(self.sources.iter().map(|source| source.as_fd()));
+        let request = Request::Create(CreateRequest {
+            container_id: id.to_string(),
+            stdio: plan.stdio.clone(),
+            owner: plan.process.user.uid,
+            target: match &plan.namespaces.pid {
+                PidNamespace::Target(target) => Some(target.clone()),
+                _ => None,
+            },
+            cgroup_descriptors: groups.len(),
+            born_in_cgroup,
+            exit_record: text(pod.directory.exit_record(id))?,
+        });
+        let pid = match link.ask(&stage, request, &descriptors, deadline).await? {
+            (Answer::Forked { pid }, _) => pid,
+            (other, _) => return Err(unexpected(&stage, &other)),
+        };
+        if !born_in_cgroup {
+            let group = Arc::clone(&self.group);
+            let stage = format!("place container {id} in its cgroup");
+            blocking(stage, deadline, move || group.place(pid)).await?;
+        }
+        let placed = Request::Placed {
+            container_id: id.to_string(),
+        };
+        match link.ask(&stage, placed, &[], deadline).await? {
+            (Answer::Created { pid }, _) => Ok(pid),
+            (other, _) => Err(unexpected(&stage, &other)),
+        }
+    }
+
+    pub(super) async fn fail(self) {
+        remove_group(&self.before.before.before, Arc::clone(&self.group)).await;
+        drop(self.sources);
+        self.before.fail().await;
+    }
+}
+
+// === impl Forked ===
+
+impl Forked {
+    pub(super) async fn fail(self) {
+        forget(&self.before.before.before.before, &self.link).await;
+        self.before.fail().await;
+    }
+}
+
+/// Makes the supervisor kill and forget what it may have of the container.
+async fn forget(begun: &Begun, link: &Link) {
+    let deadlines = begun.pod.env.config.deadlines;
+    let container_id = begun.id.to_string();
+    let kill = Request::KillAll {
+        container_id: container_id.clone(),
+    };
+    // It may never have known it, or be gone; killing the cgroup follows.
+    let answer = link.try_ask("undo a creation", kill, &[], deadlines.supervisor).await;
+    tracing::debug!(container = %begun.id, ?answer, "killed what was created");
+    let begun_at = Instant::now();
+    while begun_at.elapsed() < deadlines.kill {
+        let forget = Request::Forget {
+            container_id: container_id.clone(),
+        };
+        match link.try_ask("undo a creation", forget, &[], deadlines.supervisor).await {
+            // Its end has not been seen yet.
+            Ok(Err(Refused::Failure(failure))) if failure.kind == FailureKind::WrongState => {}
+            answer => {
+                tracing::debug!(container = %begun.id, ?answer, "forgot what was created");
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    report(&begun.id, "supervisor", Err(Error::DeadlineExceeded {
+        stage: format!("the end of container {container_id}"),
+        after: begun_at.elapsed(),
+    }));
+}
+
+async fn remove_group(begun: &Begun, group: Arc<dyn Group>) {
+    let kill = begun.pod.env.config.deadlines.kill;
+    let removed = blocking("remove the cgroup", kill * 3, move || {
+        group.kill(kill)?;
+        group.remove(kill)
+    })
+    .await;
+    report(&begun.id, "cgroup", removed);
+}
+
+/// Reports what could not be undone; reconciling finds it again.
+fn report(id: &ContainerId, what: &str, result: Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(container = %id, what, %error, "left behind by a failed creation");
+    }
+}
+
+fn open_source(host: &dyn crate::host::Host, path: &Path) -> Result<OwnedFd> {
+    // Both other runtimes make a directory where nothing is; kubelet's users
+    // count on it.
+    if let Err(error) = std::fs::metadata(path)
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(|error| files::failed("make the missing volume", path, &error))?;
+    }
+    host.clone_tree(path)
+}
+
+fn make_parents(log: &Path) -> Result<()> {
+    log.parent().map_or(Ok(()), |parent| {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| files::failed("make the log's directory", parent, &error))
+    })
+}
+
+fn text(path: PathBuf) -> Result<String> {
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Error::InvalidArgument(format!("the path {path:?} is not UTF-8")))
+}

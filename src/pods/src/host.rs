@@ -1,0 +1,140 @@
+//! What this room needs from the machine: processes, mounts, cgroups, plans.
+//!
+//! [`Host`] is a seam as the traits in [`ports`](crate::ports) are: life cycles
+//! are tested against a fake, without root. Its functions block; callers put
+//! them on a thread for it, with a deadline.
+
+use crate::error::Result;
+use crate::ids::PodId;
+use crate::paths::PodDirectory;
+use crate::ports::ImageFacts;
+use crate::stats::InterfaceUsage;
+use insula_isolators::isolator::Usage;
+use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
+use insula_wire::LaunchPlan;
+use insula_wire::plan::CgroupResources;
+use std::fmt::Debug;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod linux;
+
+pub(crate) use linux::LinuxHost;
+
+/// The machine.
+pub(crate) trait Host: Debug + Send + Sync + 'static {
+    /// Makes the pod's lock and socket and starts its supervisor, which gets
+    /// both.
+    fn start_supervisor(&self, pod: &PodId, directory: &PodDirectory) -> Result<Process>;
+
+    /// Whether a pod's supervisor has provably ended: nobody holds its lock.
+    fn supervisor_ended(&self, directory: &PodDirectory) -> Result<bool>;
+
+    /// Connects to a pod's supervisor.
+    fn connect(&self, directory: &PodDirectory) -> Result<OwnedFd>;
+
+    /// Opens a process by its id, for watching and killing it.
+    fn open_process(&self, pid: i32) -> Result<OwnedFd>;
+
+    /// Kills a process.
+    fn kill_process(&self, pidfd: BorrowedFd<'_>) -> Result<()>;
+
+    /// Takes the exit status of a child that has ended, so that no zombie
+    /// stays. A process that is no child of ours is no error.
+    fn reap(&self, pidfd: BorrowedFd<'_>);
+
+    /// Puts a supervisor into the cgroup of supervisors.
+    fn place_supervisor(&self, pid: i32) -> Result<()>;
+
+    /// Shows a network namespace as a file.
+    fn bind_network_namespace(&self, namespace: BorrowedFd<'_>, path: &Path) -> Result<()>;
+
+    /// Takes that file away. Idempotent.
+    fn release_network_namespace(&self, path: &Path) -> Result<()>;
+
+    /// Clones the mount at a host path with all below it, detached. May hang.
+    fn clone_tree(&self, path: &Path) -> Result<OwnedFd>;
+
+    /// What the isolators make of a container's specification.
+    fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan>;
+
+    /// What they make of its resources alone.
+    fn plan_resources(&self, want: &Resources) -> Result<CgroupResources>;
+
+    /// Which groups of a path do not exist yet, outermost first.
+    fn missing_groups(&self, path: &str) -> Result<Vec<String>>;
+
+    /// Makes a cgroup in every hierarchy.
+    fn make_group(&self, path: &str) -> Result<Arc<dyn Group>>;
+
+    /// Opens a cgroup; `None` where there is none.
+    fn open_group(&self, path: &str) -> Result<Option<Arc<dyn Group>>>;
+
+    /// Removes a cgroup if it holds neither processes nor other groups.
+    /// Idempotent; gives back whether it is gone.
+    fn remove_empty_group(&self, path: &str) -> bool;
+
+    /// Names of the groups directly below a path.
+    fn groups_below(&self, path: &str) -> Result<Vec<String>>;
+
+    /// Counters of the interfaces of a network namespace, without `lo`.
+    fn interface_counters(&self, namespace: &Path) -> Result<Vec<InterfaceUsage>>;
+}
+
+/// One cgroup, open.
+pub(crate) trait Group: Debug + Send + Sync + 'static {
+    /// Its directories, one for each hierarchy.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Whether a child can be born in it (`CLONE_INTO_CGROUP`): one directory,
+    /// of version 2.
+    fn takes_births(&self) -> bool;
+
+    /// Puts a blocked process into it.
+    fn place(&self, pid: i32) -> Result<()>;
+
+    /// Writes a new container's values.
+    fn apply(&self, want: &CgroupResources) -> Result<()>;
+
+    /// Changes a container's values; all or none.
+    fn update(&self, want: &CgroupResources) -> Result<()>;
+
+    /// What its processes use.
+    fn usage(&self) -> Usage;
+
+    /// Kills all its processes and waits for their end.
+    fn kill(&self, deadline: Duration) -> Result<()>;
+
+    /// Whether it holds no process.
+    fn is_empty(&self) -> bool;
+
+    /// Removes it, with the groups that the workload made in it. Idempotent.
+    fn remove(&self, deadline: Duration) -> Result<()>;
+}
+
+/// A supervisor that was started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Readable once it has ended.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub(crate) struct PlanRequest<'a> {
+    pub(crate) pod: &'a PodSpec,
+    pub(crate) pod_id: &'a str,
+    pub(crate) hostname: &'a str,
+    pub(crate) files: PathBuf,
+    /// Directory of the image's volumes.
+    pub(crate) volumes: PathBuf,
+    pub(crate) container: &'a ContainerSpec,
+    pub(crate) container_id: &'a str,
+    pub(crate) image: &'a ImageFacts,
+    pub(crate) passwd: &'a [u8],
+    pub(crate) group: &'a [u8],
+    pub(crate) cgroup_path: &'a str,
+}

@@ -1,0 +1,10 @@
+//! A machine, an image store and a network that tests can see into and break.
+
+mod fakes;
+mod life;
+mod restart;
+mod specs;
+mod supervisor;
+
+pub(crate) use fakes::{Bench, Fault};
+pub(crate) use specs::{container_spec, plan, pod_spec};
