@@ -59,7 +59,10 @@ impl Pod {
         let lock = std::fs::File::create(directory.path().join("lock")).unwrap();
         let messages = std::fs::File::create(directory.path().join("messages")).unwrap();
         let listener = seqpacket::listen(&directory.path().join("sock")).unwrap();
-        let program = SealedProgram::load(env!("CARGO_BIN_EXE_insula-pod").as_ref()).unwrap();
+        // INSULA_POD names another build of it, such as the static one.
+        let built = std::env::var("INSULA_POD");
+        let built = built.as_deref().unwrap_or(env!("CARGO_BIN_EXE_insula-pod"));
+        let program = SealedProgram::load(built.as_ref()).unwrap();
         let supervisor = program
             .start("test", messages.as_fd(), listener.as_fd(), lock.as_fd())
             .unwrap();
