@@ -63,8 +63,8 @@ struct RawRunConfig {
     working_dir: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
-    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +109,9 @@ impl ImageConfig {
             _ => None,
         };
         let run = raw.config.unwrap_or_default();
-        let keys = |map: Option<BTreeMap<String, _>>| map.unwrap_or_default().into_keys().collect();
+        let keys = |map: Option<BTreeMap<String, serde_json::Value>>| {
+            map.unwrap_or_default().into_keys().collect()
+        };
         Ok(Self {
             user: run.user.unwrap_or_default(),
             env: run.env.unwrap_or_default(),

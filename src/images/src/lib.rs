@@ -23,6 +23,8 @@
 mod config;
 mod digest;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod images;
 mod layer;
 mod manifest;

@@ -40,23 +40,18 @@ impl Platform {
         let (architecture, variant) = match (architecture.as_str(), variant.as_deref()) {
             ("x86_64" | "x86-64" | "amd64", v) => ("amd64", v.filter(|v| *v != "v1")),
             ("aarch64" | "arm64", v) => ("arm64", Some(v.unwrap_or("v8"))),
-            ("armhf", _) => ("arm", Some("v7")),
+            ("armhf", _) | ("arm", None) => ("arm", Some("v7")),
             ("armel", _) => ("arm", Some("v6")),
-            ("arm", None) => ("arm", Some("v7")),
             ("i386", v) => ("386", v),
             (other, v) => (other, v),
         };
         // `arm/7` is a spelling of `arm/v7`.
-        let digits = variant.map(|v| {
+        let variant = variant.map(|v| {
             if v.starts_with('v') {
                 v.into()
             } else {
                 format!("v{v}")
             }
-        });
-        let variant = digits.or_else(|| match architecture {
-            "arm" => Some("v7".into()),
-            _ => None,
         });
         Self {
             os: os.to_lowercase(),
@@ -91,13 +86,11 @@ impl Platform {
             variant.split('.').next()?.parse::<u32>().ok()
         };
         match (level(self), level(offered)) {
-            (Some(here), Some(there)) if here >= there => Some(here - there),
-            (Some(_), Some(_)) => None,
+            (Some(here), Some(there)) => here.checked_sub(there),
             (None, None) if self.variant == offered.variant => Some(0),
-            (None, None) => None,
-            // amd64 without a variant is v1: runs everywhere, but better ones come first.
+            // No variant runs on all of them, but those for a variant come first.
             (Some(here), None) => Some(here),
-            (None, Some(_)) => None,
+            (None, _) => None,
         }
     }
 }

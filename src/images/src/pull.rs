@@ -110,14 +110,13 @@ async fn known(
     }
     let digest = match session.head().await {
         Ok(Some(digest)) => digest,
-        Ok(None) => return Ok(None),
         Err(
             error @ (Error::Unauthorized { .. }
             | Error::DeadlineExceeded { .. }
             | Error::NotFound { .. }),
         ) => return Err(error),
-        // A registry without HEAD, perhaps.
-        Err(_) => return Ok(None),
+        // A registry without HEAD or without digests, perhaps.
+        Ok(None) | Err(_) => return Ok(None),
     };
     let name = request.reference.repo_digest(&digest);
     let fits = |image: &&Arc<Image>| {

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use insula_images::{Error, Images, Platform, RegistryAuth, Secret, read_in_root};
+use insula_images::{Error, Images, Platform, RegistryAuth, Rootfs, Secret, read_in_root};
 use support::tar::Tar;
 use support::{Registry, Route, store};
 
@@ -59,9 +59,9 @@ async fn an_image_from_pull_to_removal() {
 
     let listed = images.list().await.unwrap();
     assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].repo_tags, [name.clone()]);
+    assert_eq!(listed[0].repo_tags, [name.as_str()]);
     let by_digest = format!("{}/library/redis@{}", registry.host(), pushed.digest);
-    assert_eq!(listed[0].repo_digests, [by_digest.clone()]);
+    assert_eq!(listed[0].repo_digests, [by_digest.as_str()]);
     assert!(listed[0].size > 0);
     assert_eq!(
         (listed[0].config.uid(), listed[0].config.username()),
@@ -113,16 +113,22 @@ async fn an_image_from_pull_to_removal() {
     assert!(images.prepare_rootfs(&id, "c1").await.is_err(), "taken");
     assert!(images.prepare_rootfs(&id, "../x").await.is_err());
 
+    remove_while_in_use(root.path(), images, rootfs, &all).await;
+}
+
+/// Removal of an image that container `c1` uses, and then of the container.
+async fn remove_while_in_use(root: &std::path::Path, images: Images, rootfs: Rootfs, all: &[&str]) {
+    let id = rootfs.image.clone();
     // Five at once, by any name; the container keeps its layers, also over a restart.
-    let removed = futures_util::future::join_all(all.map(|any| images.remove(any))).await;
+    let removed = futures_util::future::join_all(all.iter().map(|any| images.remove(any))).await;
     assert!(removed.iter().all(Result::is_ok), "{removed:?}");
     assert!(images.list().await.unwrap().is_empty());
     assert_eq!(images.status(id.as_str()).await.unwrap(), None);
     images.settle().await;
     drop(images);
-    let images = store(root.path());
+    let images = store(root);
     assert_eq!(
-        entries(&root.path().join("layers")),
+        entries(&root.join("layers")),
         4,
         "two trees and two records"
     );
@@ -133,7 +139,7 @@ async fn an_image_from_pull_to_removal() {
     images.remove_rootfs("c1").await.unwrap();
     images.settle().await;
     for empty in ["layers", "staging", "rw"] {
-        assert_eq!(entries(&root.path().join(empty)), 0, "{empty}");
+        assert_eq!(entries(&root.join(empty)), 0, "{empty}");
     }
 }
 

@@ -19,3 +19,4 @@ mod untar;
 pub(crate) use self::extract::{Accounting, RootAttributes};
 pub use self::path::EntryPath;
 pub(crate) use self::stream::{PieceReader, unpack_layer};
+pub(crate) use self::untar::parse_only as parse_tar;

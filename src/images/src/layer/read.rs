@@ -181,15 +181,14 @@ fn check_pax(pax: &[u8], mtime: &mut Timespec) -> Result<(), String> {
             | "GNU.sparse.offset"
             | "GNU.sparse.numbytes"
             | "GNU.sparse.major"
-            | "GNU.sparse.minor" => {
+            | "GNU.sparse.minor"
                 if record
                     .value()
                     .ok()
                     .and_then(|text| text.parse::<u64>().ok())
-                    .is_none()
-                {
-                    return Err(format!("its PAX header's {key} is no number"));
-                }
+                    .is_none() =>
+            {
+                return Err(format!("its PAX header's {key} is no number"));
             }
             "mtime" => {
                 if let Some(time) = record.value().ok().and_then(pax_time) {

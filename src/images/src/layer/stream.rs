@@ -31,7 +31,7 @@ pub(super) struct DiffReader<'a> {
 }
 
 enum Decoder {
-    Plain(PieceReader),
+    Plain(Box<PieceReader>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<PieceReader>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, PieceReader>>),
 }
@@ -50,7 +50,7 @@ pub(crate) fn unpack_layer(
 ) -> Result<Accounting> {
     let what = format!("layer {}", layer.blob.digest);
     let mut pieces = pieces;
-    let magic = pieces.magic().map_err(|error| read_error(error, &what))?;
+    let magic = pieces.magic().map_err(|error| read_error(&error, &what))?;
     if magic != layer.compression {
         let reason = format!(
             "its media type says {:?}, its first bytes {magic:?}",
@@ -69,7 +69,7 @@ pub(crate) fn unpack_layer(
     let unpacked = untar::run(&mut TarStream::new(&mut diff), &mut extractor, &what)
         // What follows the archive's end counts for the digests too.
         .and_then(|()| {
-            io::copy(&mut diff, &mut io::sink()).map_err(|error| read_error(error, &what))
+            io::copy(&mut diff, &mut io::sink()).map_err(|error| read_error(&error, &what))
         });
     let mut pieces = diff.decoder.into_inner();
     if let Err(error) = unpacked {
@@ -87,7 +87,7 @@ pub(crate) fn unpack_layer(
 }
 
 /// An error of a reader in this file: the stream's own ones are about the data.
-pub(super) fn read_error(error: io::Error, what: &str) -> Error {
+pub(super) fn read_error(error: &io::Error, what: &str) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionAborted => Error::Cancelled(what.to_owned()),
         _ => Error::corrupt(what, error.to_string()),
@@ -143,7 +143,7 @@ impl PieceReader {
             match self.receive() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(error) => return Err(read_error(error, &what)),
+                Err(error) => return Err(read_error(&error, &what)),
             }
         }
         let blob = self.hasher.clone().finish();
@@ -197,7 +197,7 @@ impl Read for PieceReader {
 impl Decoder {
     fn new(pieces: PieceReader, compression: Compression) -> Result<Self> {
         Ok(match compression {
-            Compression::None => Self::Plain(pieces),
+            Compression::None => Self::Plain(Box::new(pieces)),
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(pieces))),
             Compression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(pieces);
@@ -210,7 +210,7 @@ impl Decoder {
 
     fn into_inner(self) -> PieceReader {
         match self {
-            Self::Plain(pieces) => pieces,
+            Self::Plain(pieces) => *pieces,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.into_inner(),
         }

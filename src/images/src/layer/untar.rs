@@ -40,6 +40,21 @@ enum Step {
 
 /// Reads entries until the archive's end and hands each to the extractor. `what` names the layer.
 pub(super) fn run(stream: &mut TarStream<'_>, extractor: &mut Extractor, what: &str) -> Result<()> {
+    each(stream, what, |entry, content| {
+        extractor.entry(entry, content)
+    })
+}
+
+/// Reads an archive without writing anything. True if it is well-formed.
+pub(crate) fn parse_only(mut archive: &[u8]) -> bool {
+    each(&mut TarStream::new(&mut archive), "archive", |_, _| Ok(())).is_ok()
+}
+
+fn each(
+    stream: &mut TarStream<'_>,
+    what: &str,
+    mut visit: impl FnMut(&Entry, &mut Content<'_, '_>) -> Result<()>,
+) -> Result<()> {
     let mut parser = Parser::new(Limits {
         max_metadata_size: 1024 * 1024,
         max_path_len: Some(4096),
@@ -55,7 +70,7 @@ pub(super) fn run(stream: &mut TarStream<'_>, extractor: &mut Extractor, what: &
                     left: size,
                     what,
                 };
-                extractor.entry(&entry, &mut content)?;
+                visit(&entry, &mut content)?;
                 content.skip_rest()?;
                 stream.skip(size.next_multiple_of(512) - size, what)?;
             }
@@ -159,7 +174,7 @@ impl<'a> TarStream<'a> {
         let amount = loop {
             match self.reader.read(&mut self.buffer[self.end..]) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other.map_err(|error| read_error(error, what))?,
+                other => break other.map_err(|error| read_error(&error, what))?,
             }
         };
         self.end += amount;

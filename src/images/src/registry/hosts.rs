@@ -64,6 +64,14 @@ impl Host {
             })
     }
 
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> Option<Uri> {
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone());
+        uri.path_and_query("/").build().ok()
+    }
+
     /// `host[:port]`.
     pub(super) fn name(&self) -> &str {
         self.authority.as_str()

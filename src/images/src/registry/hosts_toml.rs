@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> Result<HostsFile, String> {
         match key.get_ref().as_ref() {
             "server" => file.server = Some(reader.string("server", value)?),
             "host" => {
-                for (url, table) in reader.ordered(reader.table("host", value)?) {
+                for (url, table) in ordered(reader.table("host", value)?) {
                     let mut settings = HostSettings::default();
                     for (key, value) in reader.table("host", table)? {
                         if !reader.setting(key.get_ref(), value, &mut settings)? {
@@ -113,7 +113,7 @@ impl Reader<'_> {
                 })?);
             }
             "header" => {
-                for (name, value) in self.ordered(self.table(key, value)?) {
+                for (name, value) in ordered(self.table(key, value)?) {
                     into.header
                         .push((name.to_owned(), self.strings(name, value)?));
                 }
@@ -202,16 +202,6 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(value, &format!("{key} must be a table")))
     }
 
-    /// The entries of a table in the order of the file: mirrors are tried in that order.
-    fn ordered<'v, 'a>(&self, table: &'v DeTable<'a>) -> Vec<(&'v str, &'v Value<'a>)> {
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        entries
-            .into_iter()
-            .map(|(key, value)| (key.get_ref().as_ref(), value))
-            .collect()
-    }
-
     fn error(&self, value: &Value<'_>, reason: &str) -> String {
         format!("line {}: {reason}", line(self.text, value.span().start))
     }
@@ -228,12 +218,19 @@ impl Reader<'_> {
     }
 }
 
+/// The entries of a table in the order of the file: mirrors are tried in that order.
+fn ordered<'v, 'a>(table: &'v DeTable<'a>) -> Vec<(&'v str, &'v Value<'a>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+        .into_iter()
+        .map(|(key, value)| (key.get_ref().as_ref(), value))
+        .collect()
+}
+
 fn line(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.get(..at)
+        .map_or(1, |before| before.split('\n').count())
 }
 
 /// A Go duration: decimal numbers with units, such as `1m30s` or `1.5s`.

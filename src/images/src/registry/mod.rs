@@ -60,6 +60,14 @@ pub(crate) fn host_of(uri: &http::Uri) -> String {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+pub(crate) fn parse_hosts_toml(text: &str) -> bool {
+    hosts_toml::parse(text).is_ok()
+}
+
+pub(crate) fn parse_challenge(header: &str) -> bool {
+    challenge::Challenge::parse(header).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

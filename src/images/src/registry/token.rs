@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::uri::Scheme;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::auth::Credentials;
@@ -80,9 +81,7 @@ pub(super) async fn answer(
                 service: service.as_deref(),
                 scope: &scope,
             };
-            let token = request
-                .send(transport, credentials, registry, repository)
-                .await?;
+            let token = request.send(transport, credentials, &refused).await?;
             bearer(token.expose()).map_err(refused)
         }
     }
@@ -95,92 +94,89 @@ struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
+    /// Asks for a token. An error says what the token server did; the caller knows for whom.
     async fn send(
         &self,
         transport: &Transport,
         credentials: Option<&Credentials>,
-        registry: &Uri,
-        repository: &str,
+        refused: &(dyn Fn(String) -> Error + Sync),
     ) -> Result<Secret> {
-        let refused = |reason: String| Error::Unauthorized {
-            host: host_of(registry),
-            what: repository.to_owned(),
-            reason,
+        let response = match credentials {
+            Some(Credentials::Refresh(token)) => self.post(transport, token).await?,
+            _ => self.get(transport, credentials, refused).await?,
         };
-        let response = if let Some(Credentials::Refresh(token)) = credentials {
-            let mut headers = HeaderMap::new();
-            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-            headers.insert(CONTENT_TYPE, form_type);
-            let mut form = format!(
-                "grant_type=refresh_token&client_id=insula&scope={}&refresh_token={}",
-                escape(self.scope),
-                escape(token.expose())
-            );
-            if let Some(service) = self.service {
-                form.push_str("&service=");
-                form.push_str(&escape(service));
-            }
-            transport.post(&self.realm, headers, form).await?
-        } else {
-            let mut query = self
-                .realm
-                .query()
-                .map(|q| format!("{q}&"))
-                .unwrap_or_default();
-            query.push_str("scope=");
-            query.push_str(&escape(self.scope));
-            if let Some(service) = self.service {
-                query.push_str("&service=");
-                query.push_str(&escape(service));
-            }
-            let mut parts = self.realm.clone().into_parts();
-            parts.path_and_query = format!("{}?{query}", self.realm.path()).parse().ok();
-            let url = Uri::from_parts(parts)
-                .map_err(|_| refused("its token server's URL is not valid".into()))?;
-            let auth = match credentials {
-                Some(Credentials::Basic { username, password }) => {
-                    Some(basic(username, password).map_err(refused)?)
-                }
-                _ => None,
-            };
-            let private = authorization(auth, &[]);
-            transport
-                .get(Method::GET, &url, &HeaderMap::new(), &private)
-                .await?
-        };
+        let server = redacted(&self.realm);
         let status = response.status();
         if status != StatusCode::OK {
-            let reason = format!(
-                "its token server {} answered {status}",
-                redacted(&self.realm)
-            );
+            let reason = format!("its token server {server} answered {status}");
             return Err(match status.as_u16() {
-                429 | 500.. => {
-                    Error::Unavailable(format!("registry {}: {reason}", host_of(registry)))
-                }
+                429 | 500.. => Error::Unavailable(refused(reason).to_string()),
                 _ => refused(reason),
             });
         }
         let body = transport.read_all(response, &self.realm, MAX_TOKEN).await?;
-        let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| {
-            refused(format!(
-                "its token server {} sent no token document",
-                redacted(&self.realm)
-            ))
-        })?;
+        let answer: TokenAnswer = serde_json::from_slice(&body)
+            .map_err(|_| refused(format!("its token server {server} sent no token document")))?;
+        let present = |token: &String| !token.is_empty();
         let token = answer
             .token
-            .filter(|t| !t.is_empty())
-            .or(answer.access_token);
-        token
-            .filter(|t| !t.is_empty())
-            .map(Secret::new)
-            .ok_or_else(|| {
-                refused(format!(
-                    "its token server {} sent no token",
-                    redacted(&self.realm)
-                ))
-            })
+            .filter(present)
+            .or(answer.access_token)
+            .filter(present);
+        let missing = || refused(format!("its token server {server} sent no token"));
+        token.map(Secret::new).ok_or_else(missing)
+    }
+
+    async fn post(&self, transport: &Transport, token: &Secret) -> Result<Response<Incoming>> {
+        let mut headers = HeaderMap::new();
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, form_type);
+        let form = format!(
+            "grant_type=refresh_token&client_id=insula&refresh_token={}&{}",
+            escape(token.expose()),
+            self.parameters()
+        );
+        transport.post(&self.realm, headers, form).await
+    }
+
+    async fn get(
+        &self,
+        transport: &Transport,
+        credentials: Option<&Credentials>,
+        refused: &(dyn Fn(String) -> Error + Sync),
+    ) -> Result<Response<Incoming>> {
+        let own = self
+            .realm
+            .query()
+            .map(|query| format!("{query}&"))
+            .unwrap_or_default();
+        let mut parts = self.realm.clone().into_parts();
+        parts.path_and_query = format!("{}?{own}{}", self.realm.path(), self.parameters())
+            .parse()
+            .ok();
+        let url = Uri::from_parts(parts)
+            .map_err(|_| refused("its token server's URL is not valid".into()))?;
+        let auth = match credentials {
+            Some(Credentials::Basic { username, password }) => {
+                Some(basic(username, password).map_err(refused)?)
+            }
+            _ => None,
+        };
+        let private = authorization(auth, &[]);
+        transport
+            .get(Method::GET, &url, &HeaderMap::new(), &private)
+            .await
+    }
+
+    fn parameters(&self) -> String {
+        let service = self
+            .service
+            .map(|service| format!("&service={}", escape(service)));
+        format!(
+            "scope={}{}",
+            escape(self.scope),
+            service.unwrap_or_default()
+        )
     }
 }
 

@@ -29,6 +29,8 @@ type Body = Full<Bytes>;
 
 /// The connections of one host, kept for one pull.
 pub(super) struct Transport {
+    /// The configured host, the only one that sees its client certificate.
+    origin: Option<Uri>,
     tls: TlsFiles,
     timeouts: Timeouts,
     proxies: Matcher,
@@ -45,6 +47,7 @@ impl Transport {
     pub(super) fn new(host: &Host, timeouts: Timeouts) -> Self {
         let connect = host.dial_timeout.unwrap_or(timeouts.connect);
         Self::with(
+            host.origin(),
             host.tls.clone(),
             Timeouts {
                 connect,
@@ -55,11 +58,12 @@ impl Transport {
 
     /// A transport for a host that nothing is configured for.
     pub(super) fn bare(timeouts: Timeouts) -> Self {
-        Self::with(TlsFiles::default(), timeouts)
+        Self::with(None, TlsFiles::default(), timeouts)
     }
 
-    fn with(tls: TlsFiles, timeouts: Timeouts) -> Self {
+    fn with(origin: Option<Uri>, tls: TlsFiles, timeouts: Timeouts) -> Self {
         Self {
+            origin,
             tls,
             proxies: Matcher::from_env(),
             plain: client(connector(timeouts.connect)),
@@ -87,7 +91,7 @@ impl Transport {
                 headers.extend(private.clone());
             }
             let response = self
-                .send(method.clone(), &at, headers, Bytes::new(), home)
+                .send(method.clone(), &at, headers, Bytes::new())
                 .await?;
             let status = response.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -118,8 +122,7 @@ impl Transport {
         headers: HeaderMap,
         form: String,
     ) -> Result<Response<Incoming>> {
-        self.send(Method::POST, url, headers, form.into(), false)
-            .await
+        self.send(Method::POST, url, headers, form.into()).await
     }
 
     async fn send(
@@ -128,7 +131,6 @@ impl Transport {
         url: &Uri,
         headers: HeaderMap,
         body: Bytes,
-        home: bool,
     ) -> Result<Response<Incoming>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
@@ -138,6 +140,10 @@ impl Transport {
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(AGENT));
         tracing::debug!(%method, url = redacted(url), range = ?request.headers().get(RANGE), "request");
+        let home = self
+            .origin
+            .as_ref()
+            .is_some_and(|origin| same_origin(origin, url));
         let limit = self.timeouts.connect + self.timeouts.progress;
         let sent = tokio::time::timeout(limit, self.dispatch(url, request, home)).await;
         match sent {
@@ -254,7 +260,7 @@ fn connector(timeout: Duration) -> HttpConnector {
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(timeout));
     connector.set_nodelay(true);
-    connector.set_keepalive(Some(Duration::from_secs(60)));
+    connector.set_keepalive(Some(Duration::from_mins(1)));
     connector
 }
 

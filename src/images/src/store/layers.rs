@@ -193,7 +193,7 @@ impl Store {
                 if !exists(&self.layers, &tree_name(&diff_id))? {
                     self.trash(&self.layers, &name)?;
                 }
-            } else if name.ends_with(".tmp") {
+            } else if name.strip_suffix(".tmp").is_some() {
                 self.trash(&self.layers, &name)?;
             }
         }

@@ -119,7 +119,7 @@ impl Store {
                 // Another process empties it too.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                 Err(error) => {
-                    tracing::warn!(%error, name, "cannot empty the trash; the next start will try again")
+                    tracing::warn!(%error, name, "cannot empty the trash; the next start will try again");
                 }
             }
         }

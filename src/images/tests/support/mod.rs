@@ -238,7 +238,7 @@ async fn answer(stream: &mut TcpStream, state: &State, seen: &Seen) -> std::io::
     match route {
         None => send(stream, seen, 404, &[], b"").await?,
         Some(Route::Hang) => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             return Ok(false);
         }
         Some(Route::Slow(wait, body)) => {
@@ -246,7 +246,7 @@ async fn answer(stream: &mut TcpStream, state: &State, seen: &Seen) -> std::io::
             send(stream, seen, 200, &[], &body).await?;
         }
         Some(Route::Answer(status, headers, body)) => {
-            send(stream, seen, status, &headers, &body).await?
+            send(stream, seen, status, &headers, &body).await?;
         }
         Some(Route::BreakAfter(bytes, body)) => {
             let from = range(seen).min(body.len());
@@ -287,7 +287,7 @@ async fn send(
 ) -> std::io::Result<()> {
     let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;

@@ -282,7 +282,7 @@ fn attributes() {
         [0o1777, 0o4755, 0o2755, 0o644, 0o622, 0o666]
     );
     let attribute = |file: &str, name: &str| {
-        let mut value = vec![0; 64];
+        let mut value = [0; 64];
         rustix::fs::lgetxattr(tree.join(file), name, &mut value[..])
             .map(|length| value[..length].to_vec())
     };
@@ -332,7 +332,7 @@ fn desynchronisation() {
     }
 }
 
-/// Twice the entries cost about twice the system's work: counted in directory lookups, not time.
+/// A tree as deep as names can be, made for several files and then replaced by a link.
 #[test]
 fn deep_trees_and_many_parents() {
     let deep = "d/".repeat(1500);
