@@ -13,7 +13,7 @@ use super::{
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
 use crate::layer::remove::DIRECTORY;
-use crate::store::{Image, ImageId, Store, names, read_record, write_file};
+use crate::store::{Durability, Image, ImageId, Store, names, read_record, write_file};
 
 /// `rootfs.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Store {
         };
         let json = serde_json::to_vec(&record)
             .map_err(|error| Error::corrupt(RECORD, error.to_string()))?;
-        write_file(&own, RECORD, &json, false)?;
+        write_file(&own, RECORD, &json, Durability::Atomic)?;
         // Whoever removes layers removes the image's record before it looks for ours. So, if the
         // image's is there now, ours will be seen.
         if self.image(&image.id)?.is_none() {

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Staging, Store, StoreLock, exists, names, read_record, write_file};
+use super::{Durability, Staging, Store, StoreLock, exists, names, read_record, write_file};
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
 use crate::layer::Accounting;
@@ -84,7 +84,7 @@ impl Store {
             synced: false,
             boot_id: self.boot_id.clone(),
         };
-        self.write_info(&info, false)?;
+        self.write_info(&info)?;
         let tree = tree_name(diff_id);
         match rustix::fs::renameat_with(
             staging.directory(),
@@ -125,7 +125,7 @@ impl Store {
         for mut info in unsynced {
             if exists(&self.layers, &tree_name(&info.diff_id))? {
                 info.synced = true;
-                self.write_info(&info, false)?;
+                self.write_info(&info)?;
             }
         }
         // The renames themselves: losing one would only cost a pull.
@@ -200,10 +200,15 @@ impl Store {
         Ok(())
     }
 
-    fn write_info(&self, info: &LayerInfo, durable: bool) -> Result<()> {
+    fn write_info(&self, info: &LayerInfo) -> Result<()> {
         let json = serde_json::to_vec(info)
             .map_err(|error| Error::corrupt("layer record", error.to_string()))?;
-        write_file(&self.layers, &info_name(&info.diff_id), &json, durable)
+        write_file(
+            &self.layers,
+            &info_name(&info.diff_id),
+            &json,
+            Durability::Atomic,
+        )
     }
 }
 

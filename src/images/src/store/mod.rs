@@ -142,13 +142,23 @@ impl Store {
     }
 }
 
-/// Replaces a file as a whole: temporary file, fdatasync, rename, fsync of the directory. With
-/// `durable` false the disk is not waited for.
+/// How far a write has got when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Whole or not there, as long as the power stays.
+    Atomic,
+    /// Its bytes are on the disk, its name will be with the directory's next flush.
+    Data,
+    /// It is on the disk.
+    Full,
+}
+
+/// Replaces a file as a whole: temporary file, fdatasync, rename, fsync of the directory.
 pub(crate) fn write_file(
     directory: &OwnedFd,
     name: &str,
     bytes: &[u8],
-    durable: bool,
+    durability: Durability,
 ) -> Result<()> {
     let temporary = format!(".{name}.tmp");
     let what = || format!("write {name}");
@@ -157,9 +167,13 @@ pub(crate) fn write_file(
     let file = rustix::fs::openat(directory, &temporary, flags, Mode::from_raw_mode(0o600))
         .context(what)?;
     let mut file = std::fs::File::from(file);
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| if durable { file.sync_data() } else { Ok(()) });
+    let written = file.write_all(bytes).and_then(|()| {
+        if durability == Durability::Atomic {
+            Ok(())
+        } else {
+            file.sync_data()
+        }
+    });
     let renamed = written.and_then(|()| {
         Ok(rustix::fs::renameat(
             directory, &temporary, directory, name,
@@ -169,7 +183,7 @@ pub(crate) fn write_file(
         let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
         return Err(Error::io(what(), error));
     }
-    if durable {
+    if durability == Durability::Full {
         rustix::fs::fsync(directory).context(what)?;
     }
     Ok(())

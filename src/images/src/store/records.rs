@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Image, ImageId, Store, StoreLock, names, read_file, read_record, set_aside, write_file,
+    Durability, Image, ImageId, Store, StoreLock, names, read_file, read_record, set_aside,
+    write_file,
 };
 use crate::config::ImageConfig;
 use crate::digest::Digest;
@@ -165,7 +166,12 @@ impl Store {
             return Ok(());
         }
         if !super::exists(&self.images, &config_name(commit.id))? {
-            write_file(&self.images, &config_name(commit.id), commit.config, true)?;
+            write_file(
+                &self.images,
+                &config_name(commit.id),
+                commit.config,
+                Durability::Data,
+            )?;
         }
         self.write(&record)
     }
@@ -203,7 +209,12 @@ impl Store {
     fn write(&self, record: &ImageRecord) -> Result<()> {
         let json = serde_json::to_vec_pretty(record)
             .map_err(|error| Error::corrupt("image record", error.to_string()))?;
-        write_file(&self.images, &record_name(&record.id), &json, true)
+        write_file(
+            &self.images,
+            &record_name(&record.id),
+            &json,
+            Durability::Full,
+        )
     }
 
     fn load(&self, name: &str, id: &ImageId) -> Result<Option<Arc<Image>>> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::layers::tree_name;
-use super::{Store, exists, names, read_record, write_file};
+use super::{Durability, Store, exists, names, read_record, write_file};
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
 use crate::layer::remove::{DIRECTORY, remove_tree};
@@ -58,7 +58,7 @@ impl Staging {
         };
         let json = serde_json::to_vec(&lease)
             .map_err(|error| Error::corrupt("lease", error.to_string()))?;
-        write_file(&staging.directory, "lease.json", &json, false)?;
+        write_file(&staging.directory, "lease.json", &json, Durability::Atomic)?;
         Ok(staging)
     }
 
