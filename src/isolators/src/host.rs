@@ -185,24 +185,32 @@ fn hard_limit(text: &str, name: &str) -> Option<u64> {
     }
 }
 
-/// Version 1 has the file in every group, version 2 in every group but the
-/// root.
+/// Version 1 has the file in every group, version 2 in every group with the
+/// memory controller but the root. Where there is none yet, a kernel with swap
+/// is taken to account it, as all with version 2 do by default.
 fn swap_accounting(layout: &Layout) -> bool {
     let memory = layout
         .hierarchies()
         .iter()
         .find(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
-    match memory {
-        None => false,
-        Some(one) if one.version == Version::V1 => {
-            one.mount_point.join("memory.memsw.limit_in_bytes").exists()
-        }
-        Some(one) => fs::read_dir(&one.mount_point).is_ok_and(|entries| {
-            entries
-                .flatten()
-                .take(256)
-                .any(|entry| entry.path().join("memory.swap.max").exists())
-        }),
+    let Some(memory) = memory else {
+        return false;
+    };
+    if memory.version == Version::V1 {
+        return memory
+            .mount_point
+            .join("memory.memsw.limit_in_bytes")
+            .exists();
+    }
+    let limited = fs::read_dir(&memory.mount_point)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.join("memory.max").exists());
+    match limited {
+        Some(path) => path.join("memory.swap.max").exists(),
+        None => Path::new("/proc/swaps").exists(),
     }
 }
 

@@ -140,7 +140,10 @@ fn write_v2(change: &mut Change<'_>, want: &CgroupResources) -> Result<(), Apply
             Some(limit) if limit >= 0 => (total - limit).max(0),
             _ => total,
         };
-        change.write("memory", "memory.swap.max", &or_max(swap))?;
+        // Without swap in the kernel there is no file, and no swap to forbid.
+        if swap != 0 || change.cgroup().has_file("memory", "memory.swap.max") {
+            change.write("memory", "memory.swap.max", &or_max(swap))?;
+        }
     }
     if let Some(limit) = want.memory_limit {
         change.write("memory", "memory.max", &or_max(limit))?;

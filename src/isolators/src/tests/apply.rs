@@ -5,7 +5,6 @@ use crate::spec::Resources;
 use crate::table::{isolate, limits, update, usage};
 use insula_sys::cgroup::{Cgroup, CgroupPath, Hierarchy, Layout, Version};
 use insula_wire::plan::{CgroupResources, DeviceKind, DeviceRule};
-use std::path::Path;
 use std::time::Duration;
 
 /// A directory with empty files, or with what is given, as a version 2 cgroup.
@@ -119,6 +118,20 @@ fn version_2_edges() {
         isolate(&plain.cgroup, &want).unwrap();
         assert_eq!(plain.read("memory.swap.max"), expected);
     }
+}
+
+#[test]
+fn a_kernel_without_swap_needs_none_forbidden() {
+    let plain = Plain::unified(&empty(&["memory.max"]));
+    let mut want = CgroupResources {
+        memory_limit: Some(100),
+        memory_swap_limit: Some(100),
+        ..CgroupResources::default()
+    };
+    isolate(&plain.cgroup, &want).unwrap();
+    assert_eq!(plain.read("memory.max"), "100");
+    want.memory_swap_limit = Some(200);
+    isolate(&plain.cgroup, &want).unwrap_err();
 }
 
 /// The third of three writes fails; the first two are put back.
@@ -241,7 +254,7 @@ fn nothing_can_be_measured_of_nothing() {
 /// On the machine's own hierarchies, whichever version they have.
 #[test]
 fn root_values_on_this_machine() {
-    if !Path::new("/proc/self/status").exists() || !is_root() {
+    if !super::is_root() {
         eprintln!("skipped: making cgroups needs root");
         return;
     }
@@ -255,11 +268,6 @@ fn root_values_on_this_machine() {
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 fn on_this_machine(cgroup: &Cgroup) {

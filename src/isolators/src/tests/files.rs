@@ -148,6 +148,31 @@ fn cgroup_version_1_has_a_mount_per_hierarchy_and_links() {
     }
 }
 
+/// Every file system of a plan for this host, made detached: kind and options
+/// are what the kernel knows.
+#[test]
+fn root_the_kernel_knows_the_file_systems() {
+    if !super::is_root() {
+        eprintln!("skipped: making file systems needs root");
+        return;
+    }
+    let plan = plan_of(|fixture| fixture.host.cgroup = Layout::detect().unwrap());
+    let mut made = 0;
+    for mount in &plan.mounts {
+        let MountSource::Filesystem { kind, options } = &mount.source else {
+            continue;
+        };
+        let options = options
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_deref()));
+        let attributes = insula_sys::mount::Attributes::default();
+        let result = insula_sys::mount::new_filesystem(kind, options, attributes);
+        assert!(result.is_ok(), "{}: {:?}", mount.target, result.err());
+        made += 1;
+    }
+    assert!(made >= 5);
+}
+
 #[test]
 fn a_volume_takes_the_place_of_defaults() {
     type Gone = &'static [&'static str];
