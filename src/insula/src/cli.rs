@@ -103,25 +103,15 @@ pub(crate) enum Command {
 /// Commands that talk to a daemon.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
-    /// Run an app from its definition.
     Run(Run),
-    /// List pods and their containers.
     Ps(Ps),
-    /// Print what a container wrote.
     Logs(Logs),
-    /// Run a command in a container.
     Exec(Exec),
-    /// Stop an app, a pod or a container.
     Stop(Stop),
-    /// Remove a stopped app, pod or container.
     Rm(Rm),
-    /// Pull an image.
     Pull(Pull),
-    /// List images.
     Images(Images),
-    /// Remove images with all their names.
     Rmi(Rmi),
-    /// Show everything about a container.
     Inspect(Inspect),
     /// Show what this host and the daemon can do.
     Doctor,
@@ -157,6 +147,8 @@ pub(crate) enum Network {
     Host,
 }
 
+/// Run an app from its definition.
+///
 /// Pulls the image, runs the app, and follows its logs. Ctrl-C stops and removes it; a second
 /// Ctrl-C does not wait for the app.
 ///
@@ -190,6 +182,7 @@ pub(crate) struct Run {
     pub(crate) embedded: Embedded,
 }
 
+/// List pods and their containers.
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
     /// Also what has ended.
@@ -199,6 +192,7 @@ pub(crate) struct Ps {
     pub(crate) embedded: Embedded,
 }
 
+/// Print what a container wrote.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -225,8 +219,9 @@ pub(crate) struct Logs {
     pub(crate) embedded: Embedded,
 }
 
-/// Runs a command in a running container, prints what it wrote when it has ended, and ends with
-/// its exit code.
+/// Run a command in a container.
+///
+/// Prints what the command wrote when it has ended, and ends with its exit code.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -256,6 +251,9 @@ pub(crate) struct Exec {
     pub(crate) embedded: Embedded,
 }
 
+/// Stop apps, pods or containers.
+///
+/// An app stays listed (insula ps --all) until it is removed.
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// Apps, pods or containers.
@@ -268,6 +266,9 @@ pub(crate) struct Stop {
     pub(crate) embedded: Embedded,
 }
 
+/// Remove stopped apps, pods or containers.
+///
+/// An app goes with its logs and its sandbox directory.
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Apps, pods or containers.
@@ -280,6 +281,9 @@ pub(crate) struct Rm {
     pub(crate) embedded: Embedded,
 }
 
+/// Pull an image and print its id.
+///
+/// Shows how far each layer is: bars on a terminal, lines elsewhere.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Image, such as redis, redis:8 or quay.io/org/app@sha256:...
@@ -288,12 +292,14 @@ pub(crate) struct Pull {
     pub(crate) embedded: Embedded,
 }
 
+/// List images.
 #[derive(Debug, Args)]
 pub(crate) struct Images {
     #[command(flatten)]
     pub(crate) embedded: Embedded,
 }
 
+/// Remove images with all their names.
 #[derive(Debug, Args)]
 pub(crate) struct Rmi {
     /// Names or ids.
@@ -303,7 +309,7 @@ pub(crate) struct Rmi {
     pub(crate) embedded: Embedded,
 }
 
-/// Shows a container's state and configuration as JSON.
+/// Show everything about a container, as JSON.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// App, pod or container.

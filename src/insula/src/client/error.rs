@@ -126,7 +126,7 @@ fn human(status: &Status) -> String {
 }
 
 fn excerpt(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(5)..];
     if last.is_empty() {
         String::new()

@@ -144,15 +144,19 @@ async fn with_session(
         Ok(None) => Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => Err(error),
     };
-    tokio::select! {
-        stopped = run.stop(None) => stopped?,
+    let stopped = tokio::select! {
+        stopped = run.stop(None) => stopped,
         // The second Ctrl-C: whoever is asked twice does not wait.
-        () = interrupts.next() => run.stop(Some(0)).await?,
-    }
+        () = interrupts.next() => run.stop(Some(0)).await,
+    };
     timings.end("stop");
-    run.remove().await?;
+    // What cannot be stopped in good order is removed by force all the same.
+    let removed = run.remove().await;
     timings.end("remove");
-    code
+    let code = code?;
+    stopped?;
+    removed?;
+    Ok(code)
 }
 
 /// An app has one run at a time.
