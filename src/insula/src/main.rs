@@ -1,3 +1,24 @@
-//! insula.
+//! The `insula` command: the daemon (`insula serve`) and the client of its socket.
+//!
+//! Wiring only. [`serve`] puts the rooms together and listens; [`client`] talks to whoever
+//! listens, and never touches the daemon's files but to show the progress of a pull.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod cli;
+mod client;
+mod doctor;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Serve(args) => serve::main(&args),
+        Command::Client(command) => client::main(&cli.global, command),
+    }
+}

@@ -150,7 +150,8 @@ impl Outcome {
         let _entered = self.span.enter();
         match (code, self.frequency) {
             // Not there is an answer like any other to someone who polls.
-            (Code::Ok | Code::NotFound, Frequency::Polled) => {
+            (Code::Ok, Frequency::Polled) => tracing::debug!(milliseconds, outcome, "answered"),
+            (Code::NotFound, Frequency::Polled) => {
                 tracing::debug!(milliseconds, outcome, error = message, "answered");
             }
             (Code::Ok, Frequency::Once) => tracing::info!(milliseconds, outcome, "answered"),

@@ -1,0 +1,143 @@
+//! What this host can do, found out by trying.
+//!
+//! Each row says what was tried, whether it works, and what is lost without
+//! it. `insula doctor` shows the rows, `Status` carries them, and the daemon
+//! decides by the same probes. What each feature is used for is in
+//! `docs/kernel-features.md`.
+
+mod files;
+pub(crate) mod probe;
+
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Row {
+    /// What.
+    pub(crate) name: String,
+    /// Whether it is there.
+    pub(crate) state: State,
+    /// What was found.
+    pub(crate) detail: String,
+    /// What does not work without it; empty when it is there.
+    pub(crate) lost: String,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// It works.
+    Ok,
+    /// It works in part, or something else takes its place.
+    Warning,
+    /// It does not, and something that people ask for fails.
+    Missing,
+}
+
+/// Which files belong to the daemon that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Directory of durable state.
+    pub(crate) root: PathBuf,
+    /// Directory of network configurations.
+    pub(crate) cni_conf_dir: PathBuf,
+    /// Directories of network plugins.
+    pub(crate) cni_bin_dirs: Vec<PathBuf>,
+    /// Directories of `<host>/hosts.toml`.
+    pub(crate) registry_config: Vec<PathBuf>,
+    /// The supervisor's program.
+    pub(crate) supervisor: PathBuf,
+}
+
+/// Looks at everything. Changes nothing that outlives it; may take some
+/// milliseconds.
+pub(crate) fn examine(places: &Places) -> Vec<Row> {
+    let mut rows = vec![probe::kernel(), probe::root_rights()];
+    rows.extend(probe::cgroups());
+    rows.extend([
+        probe::overlay(&places.root),
+        probe::paths_in_root(),
+        probe::mount_attributes(),
+        probe::recursive_read_only(),
+        probe::pidfd(),
+        probe::oom_score(),
+        files::supervisor(&places.supervisor),
+        files::network_configuration(&places.cni_conf_dir),
+        files::network_plugins(&places.cni_bin_dirs),
+        files::packet_filter(),
+        files::registries(&places.registry_config),
+        files::inotify(),
+    ]);
+    rows
+}
+
+// === impl Row ===
+
+impl Row {
+    fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: State::Ok,
+            detail: detail.into(),
+            lost: String::new(),
+        }
+    }
+
+    fn warning(name: &str, detail: impl Into<String>, lost: &str) -> Self {
+        Self {
+            state: State::Warning,
+            lost: lost.to_owned(),
+            ..Self::ok(name, detail)
+        }
+    }
+
+    fn missing(name: &str, detail: impl Into<String>, lost: &str) -> Self {
+        Self {
+            state: State::Missing,
+            lost: lost.to_owned(),
+            ..Self::ok(name, detail)
+        }
+    }
+
+    /// Works, or is missing for the reason that the system gave.
+    fn tried<E: std::fmt::Display>(name: &str, tried: Result<String, E>, lost: &str) -> Self {
+        match tried {
+            Ok(detail) => Self::ok(name, detail),
+            Err(error) => Self::missing(name, error.to_string(), lost),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Places, State, examine};
+
+    #[test]
+    fn every_row_that_is_not_ok_says_what_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let nowhere = directory.path().join("nowhere");
+        let rows = examine(&Places {
+            root: directory.path().into(),
+            cni_conf_dir: nowhere.clone(),
+            cni_bin_dirs: vec![nowhere.clone()],
+            registry_config: vec![nowhere.clone()],
+            supervisor: nowhere.join("insula-pod"),
+        });
+        for row in &rows {
+            assert_eq!(row.state == State::Ok, row.lost.is_empty(), "{row:?}");
+            assert!(!row.detail.is_empty(), "{row:?}");
+        }
+        let state = |name: &str| {
+            rows.iter()
+                .find(|row| row.name == name)
+                .map(|row| row.state)
+        };
+        assert_eq!(state("supervisor"), Some(State::Missing));
+        assert_eq!(state("network configuration"), Some(State::Missing));
+        assert_eq!(state("network plugins"), Some(State::Missing));
+        // Nothing is left behind.
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

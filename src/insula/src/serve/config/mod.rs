@@ -1,0 +1,244 @@
+//! The daemon's configuration.
+//!
+//! Files are TOML. Each one is read key by key against the table of known keys
+//! below, so that an error names the file, the line and, for a typing mistake,
+//! the key that was probably meant. A later file replaces single values of an
+//! earlier one; flags of the command line come last. How the files are found is
+//! in [`load`].
+
+mod load;
+mod read;
+
+pub(crate) use load::{Loaded, Sources, load};
+pub(crate) use read::ConfigError;
+
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Where the configuration is looked for when no file is named.
+pub(crate) const DEFAULT_FILE: &str = "/etc/insula/config.toml";
+
+/// Everything that can be configured; the fields are the keys of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Config {
+    /// Socket that serves the CRI, `unix://` and an absolute path.
+    pub(crate) listen: Address,
+    /// Directory of durable state.
+    pub(crate) root: PathBuf,
+    /// Directory of state that a reboot voids.
+    pub(crate) state: PathBuf,
+    /// The pods' network.
+    pub(crate) cni: Cni,
+    /// Where images come from.
+    pub(crate) registry: Registry,
+    /// Control groups.
+    pub(crate) cgroup: Cgroup,
+    /// Exec, attach and port-forward.
+    pub(crate) streaming: Streaming,
+    /// The daemon's own metrics.
+    pub(crate) metrics: Metrics,
+    /// What is logged.
+    pub(crate) log: Log,
+}
+
+/// `[cni]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cni {
+    /// Directory of network configurations.
+    pub(crate) conf_dir: PathBuf,
+    /// Directories of plugins, the first that has one wins.
+    pub(crate) bin_dirs: Vec<PathBuf>,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Registry {
+    /// Directories that hold `<host>/hosts.toml`.
+    pub(crate) config_path: Vec<PathBuf>,
+}
+
+/// `[cgroup]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cgroup {
+    /// Who makes cgroups.
+    pub(crate) driver: CgroupDriver,
+    /// cgroup of pods that name no parent, below each hierarchy's root.
+    pub(crate) parent: String,
+}
+
+/// `cgroup.driver`; `systemd` is known and refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CgroupDriver {
+    /// The best that works here.
+    Auto,
+    /// The daemon makes directories.
+    Cgroupfs,
+}
+
+/// `[streaming]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Streaming {
+    /// Loopback address and port of the streaming server; port 0 is any.
+    pub(crate) address: String,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Metrics {
+    /// Where `/metrics` is served; `None` is nowhere.
+    #[serde(serialize_with = "or_empty")]
+    pub(crate) address: Option<Address>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Log {
+    /// The quietest level that is shown.
+    pub(crate) level: Level,
+    /// How a line looks.
+    pub(crate) format: Format,
+}
+
+/// `log.level`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// What failed and needs a person.
+    Error,
+    /// What failed.
+    Warn,
+    /// What was done.
+    Info,
+    /// What was asked.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// A line for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where something listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A unix socket at an absolute path.
+    Unix(PathBuf),
+    /// A loopback address: everything that is served there is for this node.
+    Loopback(std::net::SocketAddr),
+}
+
+/// Every key, in the order of the documentation.
+pub(crate) const KEYS: &[&str] = &[
+    "listen",
+    "root",
+    "state",
+    "cni.conf_dir",
+    "cni.bin_dirs",
+    "registry.config_path",
+    "cgroup.driver",
+    "cgroup.parent",
+    "streaming.address",
+    "metrics.address",
+    "log.level",
+    "log.format",
+];
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        Self {
+            listen: Address::Unix("/run/insula/insula.sock".into()),
+            root: "/var/lib/insula".into(),
+            state: "/run/insula".into(),
+            cni: Cni {
+                conf_dir: "/etc/cni/net.d".into(),
+                bin_dirs: paths(&["/opt/cni/bin", "/usr/lib/cni"]),
+            },
+            registry: Registry {
+                config_path: paths(&[
+                    "/etc/insula/certs.d",
+                    "/etc/containerd/certs.d",
+                    "/etc/docker/certs.d",
+                ]),
+            },
+            cgroup: Cgroup {
+                driver: CgroupDriver::Auto,
+                parent: "insula".into(),
+            },
+            streaming: Streaming {
+                address: "127.0.0.1:0".into(),
+            },
+            metrics: Metrics { address: None },
+            log: Log {
+                level: Level::Info,
+                format: Format::Text,
+            },
+        }
+    }
+}
+
+// === impl Address ===
+
+impl Address {
+    /// `unix:///path` or, where allowed, a loopback `address:port`.
+    pub(crate) fn parse(text: &str, loopback: bool) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            return if path.starts_with('/') && !path.contains('\0') && path.len() > 1 {
+                Ok(Self::Unix(path.into()))
+            } else {
+                Err(format!("{text:?} has no absolute path after \"unix://\""))
+            };
+        }
+        let expected = if loopback {
+            "\"unix:///path\" or a loopback address such as \"127.0.0.1:9090\""
+        } else {
+            "\"unix:///path\""
+        };
+        match text.parse::<std::net::SocketAddr>() {
+            Ok(address) if loopback && address.ip().is_loopback() => Ok(Self::Loopback(address)),
+            _ => Err(format!("{text:?} is not {expected}")),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Loopback(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[expect(
+    clippy::ref_option,
+    reason = "serde hands over a reference to the field"
+)]
+fn or_empty<S: serde::Serializer>(
+    address: &Option<Address>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => address.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+#[cfg(test)]
+mod tests;

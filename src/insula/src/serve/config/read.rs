@@ -1,0 +1,243 @@
+//! One file, key by key.
+
+use super::{Address, CgroupDriver, Config, KEYS};
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// It cannot be read.
+    #[error("{}: {problem}", file.display())]
+    Unreadable {
+        /// Which.
+        file: PathBuf,
+        /// The system's answer.
+        problem: String,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}: {problem}", file.display())]
+    Wrong {
+        /// Which.
+        file: PathBuf,
+        /// Counted from one.
+        line: usize,
+        /// What is wrong and what is expected.
+        problem: String,
+    },
+}
+
+/// A value is of another type, or not one of those allowed.
+#[derive(Debug)]
+struct Unfit(String);
+
+/// Puts the values of one file into the configuration.
+pub(crate) fn apply(config: &mut Config, file: &Path, text: &str) -> Result<(), ConfigError> {
+    let wrong = |at: Range<usize>, problem: String| ConfigError::Wrong {
+        file: file.to_owned(),
+        line: line(text, at.start),
+        problem,
+    };
+    let document = DeTable::parse(text).map_err(|error| {
+        let at = error.span().unwrap_or(text.len()..text.len());
+        wrong(at, format!("not valid TOML: {}", one_line(error.message())))
+    })?;
+    for (key, value) in document.get_ref() {
+        let name = key.get_ref().as_ref();
+        if !is_section(name) {
+            set_at(config, name, key.span(), value).map_err(|(at, problem)| wrong(at, problem))?;
+            continue;
+        }
+        let DeValue::Table(section) = value.get_ref() else {
+            let found = found(value.get_ref());
+            let problem = format!("`{name}`: expected a section [{name}], found {found}");
+            return Err(wrong(key.span(), problem));
+        };
+        for (key, value) in section {
+            let name = format!("{name}.{}", key.get_ref());
+            set_at(config, &name, key.span(), value).map_err(|(at, problem)| wrong(at, problem))?;
+        }
+    }
+    Ok(())
+}
+
+fn set_at(
+    config: &mut Config,
+    name: &str,
+    at: Range<usize>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), (Range<usize>, String)> {
+    if !KEYS.contains(&name) {
+        return Err((at, unknown(name)));
+    }
+    set(config, name, value.get_ref())
+        .map_err(|Unfit(problem)| (value.span(), format!("`{name}`: {problem}")))
+}
+
+/// The table of keys: what each one takes, and where it goes.
+fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit> {
+    match name {
+        "listen" => config.listen = Address::parse(string(value)?, false).map_err(Unfit)?,
+        "root" => config.root = path(value)?,
+        "state" => config.state = path(value)?,
+        "cni.conf_dir" => config.cni.conf_dir = path(value)?,
+        "cni.bin_dirs" => config.cni.bin_dirs = paths(value)?,
+        "registry.config_path" => config.registry.config_path = paths(value)?,
+        "cgroup.driver" => config.cgroup.driver = driver(string(value)?)?,
+        "cgroup.parent" => config.cgroup.parent = cgroup(string(value)?)?,
+        "streaming.address" => config.streaming.address = loopback(string(value)?)?,
+        "metrics.address" => {
+            config.metrics.address = match string(value)? {
+                "" => None,
+                text => Some(Address::parse(text, true).map_err(Unfit)?),
+            };
+        }
+        "log.level" => config.log.level = choice(string(value)?)?,
+        "log.format" => config.log.format = choice(string(value)?)?,
+        // Every name in KEYS is above; the tests set each of them.
+        _ => return Err(Unfit(unknown(name))),
+    }
+    Ok(())
+}
+
+fn string<'a>(value: &'a DeValue<'_>) -> Result<&'a str, Unfit> {
+    value
+        .as_str()
+        .ok_or_else(|| Unfit(format!("expected a string, found {}", found(value))))
+}
+
+fn path(value: &DeValue<'_>) -> Result<PathBuf, Unfit> {
+    absolute(string(value)?)
+}
+
+fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, Unfit> {
+    let DeValue::Array(items) = value else {
+        return Err(Unfit(format!(
+            "expected a list of absolute paths, found {}",
+            found(value)
+        )));
+    };
+    items.iter().map(|item| path(item.get_ref())).collect()
+}
+
+fn absolute(text: &str) -> Result<PathBuf, Unfit> {
+    if text.starts_with('/') && !text.contains('\0') {
+        Ok(text.into())
+    } else {
+        Err(Unfit(format!("expected an absolute path, found {text:?}")))
+    }
+}
+
+fn driver(text: &str) -> Result<CgroupDriver, Unfit> {
+    match text {
+        "auto" => Ok(CgroupDriver::Auto),
+        "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
+        "systemd" => Err(Unfit(
+            "\"systemd\" is not supported by this version, use \"auto\" or \"cgroupfs\"".into(),
+        )),
+        _ => Err(Unfit(format!(
+            "{text:?} is not one of \"auto\", \"cgroupfs\", \"systemd\""
+        ))),
+    }
+}
+
+/// A path below each hierarchy's root; slashes around it are dropped.
+fn cgroup(text: &str) -> Result<String, Unfit> {
+    let name = text.trim_matches('/');
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && part.len() <= 255
+            && !part.contains(|c: char| c.is_control())
+    };
+    if name.split('/').all(plain) {
+        Ok(name.to_owned())
+    } else {
+        Err(Unfit(format!(
+            "{text:?} is not the path of a cgroup such as \"insula\""
+        )))
+    }
+}
+
+fn loopback(text: &str) -> Result<String, Unfit> {
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(text.to_owned()),
+        _ => Err(Unfit(format!(
+            "{text:?} is not a loopback address such as \"127.0.0.1:0\""
+        ))),
+    }
+}
+
+fn choice<T: clap::ValueEnum>(text: &str) -> Result<T, Unfit> {
+    T::from_str(text, false).map_err(|_| {
+        let names: Vec<_> = T::value_variants()
+            .iter()
+            .filter_map(clap::ValueEnum::to_possible_value)
+            .map(|value| format!("{:?}", value.get_name()))
+            .collect();
+        Unfit(format!("{text:?} is not one of {}", names.join(", ")))
+    })
+}
+
+/// Names the key that was probably meant, among all of them: a right key in
+/// the wrong section is a common mistake, too.
+fn unknown(name: &str) -> String {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let nearest = KEYS
+        .iter()
+        .map(|key| {
+            let key_last = key.rsplit('.').next().unwrap_or(key);
+            let whole = strsim::damerau_levenshtein(name, key);
+            // The last part alone, when the section is another.
+            let part = strsim::damerau_levenshtein(last, key_last) + 1;
+            (whole.min(part), *key)
+        })
+        .chain(sections().map(|section| (strsim::damerau_levenshtein(name, section), section)))
+        .min_by_key(|(distance, _)| *distance);
+    let name: String = name.chars().take(100).collect();
+    match nearest {
+        Some((distance, key)) if distance <= 3 => {
+            format!("unknown key `{name}`, did you mean `{key}`?")
+        }
+        _ => format!("unknown key `{name}`, there are {}", KEYS.join(", ")),
+    }
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter()
+        .filter_map(|key| key.split_once('.'))
+        .map(|(section, _)| section)
+}
+
+fn is_section(name: &str) -> bool {
+    sections().any(|section| section == name)
+}
+
+fn found(value: &DeValue<'_>) -> impl fmt::Display + use<> {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The number of the line that holds a byte, from one.
+fn line(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    1 + before
+        .split(|byte| *byte == b'\n')
+        .count()
+        .saturating_sub(1)
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,257 @@
+use super::read::apply;
+use super::{Address, Config, Format, KEYS, Level, Sources, load};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn read(text: &str) -> Result<Config, String> {
+    let mut config = Config::default();
+    apply(&mut config, Path::new("c.toml"), text)
+        .map(|()| config)
+        .map_err(|error| error.to_string())
+}
+
+/// Another value than the default, for each key.
+const EVERY_KEY: &str = r#"
+listen = "unix:///tmp/i.sock"
+root = "/srv/insula"
+state = "/tmp/state"
+[cni]
+conf_dir = "/etc/net"
+bin_dirs = ["/a", "/b"]
+[registry]
+config_path = ["/certs"]
+[cgroup]
+driver = "cgroupfs"
+parent = "/kube/insula/"
+[streaming]
+address = "[::1]:4000"
+[metrics]
+address = "127.0.0.1:9090"
+[log]
+level = "debug"
+format = "json"
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = read(EVERY_KEY).unwrap();
+    assert_eq!(config.listen, Address::Unix("/tmp/i.sock".into()));
+    assert_eq!(config.cni.bin_dirs, [PathBuf::from("/a"), "/b".into()]);
+    assert_eq!(config.cgroup.parent, "kube/insula");
+    assert_eq!(config.log.level, Level::Debug);
+    assert_eq!(config.log.format, Format::Json);
+    // A key that is known but goes nowhere would leave its default in place.
+    let leaves = |config: &Config| {
+        let mut leaves = Vec::new();
+        for (name, value) in serde_json::to_value(config).unwrap().as_object().unwrap() {
+            match value.as_object() {
+                Some(section) => leaves.extend(
+                    section
+                        .iter()
+                        .map(|(key, v)| (format!("{name}.{key}"), v.clone())),
+                ),
+                None => leaves.push((name.clone(), value.clone())),
+            }
+        }
+        leaves
+    };
+    let (changed, default) = (leaves(&config), leaves(&Config::default()));
+    assert_eq!(changed.len(), KEYS.len());
+    for ((name, value), (_, before)) in changed.iter().zip(&default) {
+        assert!(KEYS.contains(&name.as_str()), "{name}");
+        assert_ne!(value, before, "{name}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read() {
+    for config in [Config::default(), read(EVERY_KEY).unwrap()] {
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(read(&text).unwrap(), config, "{text}");
+    }
+}
+
+#[test]
+fn an_empty_file_changes_nothing() {
+    for text in [
+        "",
+        "# only a comment\n",
+        "[cni]\n[log]\n",
+        "[metrics]\naddress = \"\"\n",
+    ] {
+        assert_eq!(read(text).unwrap(), Config::default());
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn mistakes_are_named_with_file_line_and_remedy() {
+    let cases = [
+        (
+            "\n[cni]\nbin_dir = []\n",
+            "c.toml:3: unknown key `cni.bin_dir`, did you mean `cni.bin_dirs`?",
+        ),
+        (
+            "[cin]\nconf_dir = \"/x\"\n",
+            "c.toml:1: unknown key `cin`, did you mean `cni`?",
+        ),
+        (
+            "lisen = \"unix:///x\"\n",
+            "c.toml:1: unknown key `lisen`, did you mean `listen`?",
+        ),
+        (
+            "# a\n# b\nconf_dir = \"/x\"\n",
+            "c.toml:3: unknown key `conf_dir`, did you mean `cni.conf_dir`?",
+        ),
+        (
+            "[log]\nfile = \"/x\"\nlevel = \"info\"\n",
+            "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
+             cni.bin_dirs, registry.config_path, cgroup.driver, cgroup.parent, \
+             streaming.address, metrics.address, log.level, log.format",
+        ),
+        (
+            "snapshotter = \"overlayfs\"\n",
+            "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
+             cni.bin_dirs, registry.config_path, cgroup.driver, cgroup.parent, \
+             streaming.address, metrics.address, log.level, log.format",
+        ),
+        (
+            "root = 7\n",
+            "c.toml:1: `root`: expected a string, found an integer",
+        ),
+        (
+            "root = \"var\"\n",
+            "c.toml:1: `root`: expected an absolute path, found \"var\"",
+        ),
+        (
+            "[registry]\nconfig_path = \"/a:/b\"\n",
+            "c.toml:2: `registry.config_path`: expected a list of absolute paths, found a string",
+        ),
+        (
+            "[cni]\nbin_dirs = [\"/a\",\n  3]\n",
+            "c.toml:2: `cni.bin_dirs`: expected a string, found an integer",
+        ),
+        (
+            "cni = \"x\"\n",
+            "c.toml:1: `cni`: expected a section [cni], found a string",
+        ),
+        (
+            "listen = \"/run/x.sock\"\n",
+            "c.toml:1: `listen`: \"/run/x.sock\" is not \"unix:///path\"",
+        ),
+        (
+            "listen = \"unix://x.sock\"\n",
+            "c.toml:1: `listen`: \"unix://x.sock\" has no absolute path after \"unix://\"",
+        ),
+        (
+            "[metrics]\naddress = \"0.0.0.0:1338\"\n",
+            "c.toml:2: `metrics.address`: \"0.0.0.0:1338\" is not \"unix:///path\" or a loopback \
+             address such as \"127.0.0.1:9090\"",
+        ),
+        (
+            "[streaming]\naddress = \"10.0.0.1:0\"\n",
+            "c.toml:2: `streaming.address`: \"10.0.0.1:0\" is not a loopback address such as \
+             \"127.0.0.1:0\"",
+        ),
+        (
+            "[cgroup]\ndriver = \"systemd\"\n",
+            "c.toml:2: `cgroup.driver`: \"systemd\" is not supported by this version, use \
+             \"auto\" or \"cgroupfs\"",
+        ),
+        (
+            "[cgroup]\ndriver = \"cgroup\"\n",
+            "c.toml:2: `cgroup.driver`: \"cgroup\" is not one of \"auto\", \"cgroupfs\", \
+             \"systemd\"",
+        ),
+        (
+            "[cgroup]\nparent = \"a/../b\"\n",
+            "c.toml:2: `cgroup.parent`: \"a/../b\" is not the path of a cgroup such as \"insula\"",
+        ),
+        (
+            "[log]\nlevel = \"loud\"\n",
+            "c.toml:2: `log.level`: \"loud\" is not one of \"error\", \"warn\", \"info\", \
+             \"debug\", \"trace\"",
+        ),
+    ];
+    for (text, want) in cases {
+        assert_eq!(read(text).unwrap_err(), want, "{text}");
+    }
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    for (text, start) in [
+        (
+            "root = \"/a\"\nroot = \"/b\"\n",
+            "c.toml:2: not valid TOML: duplicate key",
+        ),
+        ("root = \"/a\"\n[cni\n", "c.toml:2: not valid TOML: "),
+        ("root = \n", "c.toml:1: not valid TOML: "),
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(error.starts_with(start), "{error}");
+    }
+}
+
+#[test]
+fn drop_ins_are_merged_by_key_in_the_order_of_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let main = directory.path().join("config.toml");
+    let drop_ins = directory.path().join("conf.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(
+        &main,
+        "root = \"/one\"\n[log]\nlevel = \"warn\"\nformat = \"json\"\n",
+    )
+    .unwrap();
+    fs::write(drop_ins.join("20-b.toml"), "[log]\nlevel = \"trace\"\n").unwrap();
+    fs::write(
+        drop_ins.join("10-a.toml"),
+        "root = \"/two\"\n[log]\nlevel = \"debug\"\n",
+    )
+    .unwrap();
+    fs::write(drop_ins.join(".hidden.toml"), "root = \"/three\"\n").unwrap();
+    fs::write(drop_ins.join("30-c.toml.orig"), "root = \"/four\"\n").unwrap();
+
+    let loaded = load(&Sources {
+        named: Some(main.clone()),
+    })
+    .unwrap();
+    assert_eq!(loaded.config.root, Path::new("/two"));
+    assert_eq!(loaded.config.log.level, Level::Trace);
+    assert_eq!(loaded.config.log.format, Format::Json);
+    assert_eq!(
+        loaded.files,
+        [main, drop_ins.join("10-a.toml"), drop_ins.join("20-b.toml")]
+    );
+
+    fs::write(drop_ins.join("20-b.toml"), "\n[log]\nlevle = \"trace\"\n").unwrap();
+    let error = load(&Sources {
+        named: Some(directory.path().join("config.toml")),
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}:3: unknown key `log.levle`, did you mean `log.level`?",
+            drop_ins.join("20-b.toml").display()
+        )
+    );
+}
+
+#[test]
+fn a_file_that_was_named_must_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("none.toml");
+    let error = load(&Sources {
+        named: Some(missing.clone()),
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}: No such file or directory (os error 2)",
+            missing.display()
+        )
+    );
+}

@@ -1,0 +1,118 @@
+//! The rooms of the daemon, opened in order.
+
+use super::config::Config;
+use super::metrics::Gatherer;
+use super::pulls::PullFiles;
+use super::{Error, system};
+use crate::doctor::{self, Places};
+use insula_images::{Images, StoreConfig};
+use insula_isolators::isolator::HostFacts;
+use insula_network::{Network, NetworkConfig};
+use insula_pods::{CgroupDriver, Pods, PodsConfig};
+use insula_server::{CallMetrics, Node, Service};
+use prometheus::Registry;
+use std::path::Path;
+
+/// What is served.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    /// Answers calls.
+    pub(crate) service: Service,
+    /// For the end: what is being flushed must be waited for.
+    pub(crate) images: Images,
+    /// Metrics of all rooms.
+    pub(crate) gatherer: Gatherer,
+}
+
+// === impl Rooms ===
+
+impl Rooms {
+    /// Opens everything; afterwards every record of images, attachments and
+    /// pods has been read.
+    pub(crate) async fn open(config: &Config, supervisor: &Path) -> Result<Self, Error> {
+        // A process has one provider; only a second installation is an error.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let images = open_images(config).await?;
+        let network = Network::open(NetworkConfig {
+            conf_dir: config.cni.conf_dir.clone(),
+            bin_dirs: config.cni.bin_dirs.clone(),
+            ..NetworkConfig::new(config.root.join("network"))
+        })
+        .await?;
+        let host = blocking("looking at this host", || {
+            HostFacts::detect(doctor::probe::try_recursive_read_only().is_ok())
+        })
+        .await?
+        .map_err(|error| system("this host")(error.to_string()))?;
+        let recursive_read_only_mounts = host.recursive_readonly;
+        let pods_config = PodsConfig {
+            cgroup_driver: match config.cgroup.driver {
+                super::config::CgroupDriver::Auto => CgroupDriver::Auto,
+                super::config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+            },
+            cgroup_parent: config.cgroup.parent.clone(),
+            ..PodsConfig::new(&config.root, &config.state, supervisor)
+        };
+        let pods = Pods::open(pods_config, images.clone(), network, host).await?;
+        let own = Registry::new();
+        let calls = CallMetrics::new(&own)
+            .map_err(|error| system("the daemon's metrics")(error.to_string()))?;
+        let gatherer = Gatherer::new(vec![own, pods.metrics().registry().clone()]);
+        let node = node(config, supervisor, recursive_read_only_mounts)?;
+        Ok(Self {
+            service: Service::new(pods, images.clone(), node, calls),
+            images,
+            gatherer,
+        })
+    }
+}
+
+async fn open_images(config: &Config) -> Result<Images, Error> {
+    let store = StoreConfig {
+        registry_config_paths: config.registry.config_path.clone(),
+        ..StoreConfig::new(&config.root)
+    };
+    Ok(blocking("opening the image store", move || Images::open(store)).await??)
+}
+
+fn node(
+    config: &Config,
+    supervisor: &Path,
+    recursive_read_only_mounts: bool,
+) -> Result<Node, Error> {
+    let pulls = PullFiles::open(&config.state)
+        .map_err(|error| system("the directory of pulls in flight")(error.to_string()))?;
+    let shown = serde_json::to_value(config)
+        .map_err(|error| system("the configuration")(error.to_string()))?;
+    let places = places(config, supervisor);
+    Ok(Node {
+        root: config.root.clone(),
+        state: config.state.clone(),
+        recursive_read_only_mounts,
+        config: shown,
+        doctor: Box::new(move || {
+            serde_json::to_value(doctor::examine(&places)).unwrap_or_default()
+        }),
+        pulls: Box::new(pulls),
+    })
+}
+
+/// What the doctor looks at.
+pub(crate) fn places(config: &Config, supervisor: &Path) -> Places {
+    Places {
+        root: config.root.clone(),
+        cni_conf_dir: config.cni.conf_dir.clone(),
+        cni_bin_dirs: config.cni.bin_dirs.clone(),
+        registry_config: config.registry.config_path.clone(),
+        supervisor: supervisor.to_owned(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| system(what)(error.to_string()))
+}
