@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet,
-    ServiceDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FieldOptions, FileDescriptorSet,
+    MessageOptions, ServiceDescriptorProto,
 };
 
 /// Prefix of every type name of the package in a descriptor.
@@ -74,7 +74,7 @@ fn message_rows(scope: &str, message: &DescriptorProto, rows: &mut BTreeSet<Row>
         if !nested
             .options
             .as_ref()
-            .is_some_and(|options| options.map_entry())
+            .is_some_and(MessageOptions::map_entry)
         {
             message_rows(&scope, nested, rows);
         }
@@ -104,10 +104,7 @@ fn field_row(name: &str, message: &DescriptorProto, field: &FieldDescriptorProto
         map.clone().unwrap_or_else(|| type_name(field))
     );
     let repeated = field.label() == Label::Repeated && map.is_none();
-    let deprecated = field
-        .options
-        .as_ref()
-        .is_some_and(|options| options.deprecated());
+    let deprecated = field.options.as_ref().is_some_and(FieldOptions::deprecated);
     if repeated || deprecated {
         row.push('\t');
     }
@@ -128,7 +125,7 @@ fn map_type(message: &DescriptorProto, field: &FieldDescriptorProto) -> Option<S
             && nested
                 .options
                 .as_ref()
-                .is_some_and(|options| options.map_entry())
+                .is_some_and(MessageOptions::map_entry)
     })?;
     let part = |number| {
         entry
