@@ -9,10 +9,10 @@
 //!                                                  Exited ◄───────────┘ 1 s
 //! ```
 
-use crate::cgroup::Cgroup;
 use crate::launch::report::{Go, ProgramName};
 use crate::log::{Lines, Log, now_nanoseconds};
 use crate::poll::Output;
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
 use insula_sys::{Error, Result, seqpacket};
@@ -51,8 +51,6 @@ pub struct Container {
     pub program: ProgramName,
     /// The request that waits for the next step.
     pub pending: Option<u64>,
-    /// How many groups for execs were made, at most.
-    pub exec_slots: usize,
     started_at: i64,
     exit_record: PathBuf,
 }
@@ -139,7 +137,6 @@ impl Container {
             outcome,
             program: ProgramName::default(),
             pending: None,
-            exec_slots: 0,
             started_at: 0,
             exit_record,
         }
@@ -176,7 +173,7 @@ impl Container {
     pub fn end(&mut self, code: i32) {
         if !self.own_pid_namespace {
             // Whatever survives this is found by the daemon's clean-up.
-            let _ = self.cgroup.kill();
+            let _ = self.cgroup.kill_now();
         }
         self.state = State::Draining {
             code,
@@ -205,10 +202,9 @@ impl Container {
             code,
             finished_at,
             started_at: self.started_at,
-            oom_killed: code == 137 && self.cgroup.oom_kills() > 0,
+            oom_killed: code == 137 && self.cgroup.oom_kills().is_ok_and(|kills| kills > 0),
             output_cut: !self.outputs.is_empty(),
         };
-        self.cgroup.remove_subgroups(self.exec_slots);
         self.stdin = None;
         self.socket = None;
         // Without the record the daemon still learns the exit from us; only a
@@ -248,6 +244,6 @@ impl Container {
                 let _ = fork::wait(child.pidfd.as_fd());
             }
         }
-        let _ = self.cgroup.kill();
+        let _ = self.cgroup.kill_now();
     }
 }

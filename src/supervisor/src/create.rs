@@ -1,19 +1,21 @@
 //! Forking the children of containers and execs.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::ExecGroup;
 use crate::container::{Container, OpenOutput, State};
 use crate::exec::Exec;
 use crate::launch::report::{ProgramName, Reporter, malformed, step};
+use crate::launch::streams::Streams;
 use crate::launch::{container as container_birth, exec as exec_birth};
 use crate::log::{Lines, Log};
 use crate::poll::{Output, Source};
 use crate::streams;
 use crate::supervisor::{Supervisor, refuse};
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{Fork, ForkOptions, fork};
 use insula_sys::outcome::Outcome;
 use insula_sys::seqpacket;
 use insula_wire::message::{Answer, CreateRequest, ExecRequest, Failure, FailureKind};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// The descriptors of a creation, sorted out.
@@ -46,47 +48,12 @@ impl Supervisor {
             ));
         };
         let brought = Brought::sort(&request, descriptors)?;
-        let target = match &request.target {
-            None => None,
-            Some(target) => Some(
-                self.containers
-                    .get(target)
-                    .filter(|container| matches!(container.state, State::Running))
-                    .and_then(|container| container.main.as_ref())
-                    .ok_or_else(|| {
-                        refuse(
-                            FailureKind::WrongState,
-                            name,
-                            format!("target container {target} does not run"),
-                        )
-                    })?,
-            ),
-        };
-        let log = step("open log", Log::open(request.stdio.log_path.as_deref()))?;
-        let cgroup = Cgroup::new(brought.cgroup);
-        let outcome = step(name, Outcome::new())?;
-        let mut container = Container::new(
-            request.container_id.clone(),
-            cgroup,
-            log,
-            outcome,
-            request.exit_record.into(),
-        );
-        let theirs = if request.stdio.terminal {
-            None
-        } else {
-            let (ends, theirs) = step(name, streams::make(request.owner, request.stdio.stdin))?;
-            container.stdin = ends.stdin;
-            container.outputs = vec![
-                OpenOutput::new(Output::Stdout, ends.stdout),
-                OpenOutput::new(Output::Stderr, ends.stderr),
-            ];
-            Some(theirs)
-        };
+        let target = self.target(&request)?;
+        let (mut container, theirs) = prepare(&request, brought.cgroup)?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let options = ForkOptions {
             into_cgroup: match request.born_in_cgroup {
-                true => container.cgroup.directories().next(),
+                true => container.cgroup.unified(),
                 false => None,
             },
             ..ForkOptions::default()
@@ -101,7 +68,7 @@ impl Supervisor {
                 root: brought.root,
                 host_mounts: brought.host_mounts,
                 pod: &pod.namespaces,
-                target: target.map(|child| child.pidfd.as_fd()),
+                target,
             }
             .run(self.proof),
             Fork::Parent(child) => {
@@ -118,6 +85,22 @@ impl Supervisor {
                 Ok(())
             }
         }
+    }
+
+    /// The main process of the container whose PID namespace is joined.
+    fn target(&self, request: &CreateRequest) -> Result<Option<BorrowedFd<'_>>, Failure> {
+        let Some(id) = &request.target else {
+            return Ok(None);
+        };
+        self.containers
+            .get(id)
+            .filter(|container| matches!(container.state, State::Running))
+            .and_then(|container| container.main.as_ref())
+            .map(|main| Some(main.pidfd.as_fd()))
+            .ok_or_else(|| {
+                let message = format!("target container {id} does not run");
+                refuse(FailureKind::WrongState, "create container", message)
+            })
     }
 
     fn watch_new(&mut self, container: &Container) -> insula_sys::Result<()> {
@@ -152,7 +135,7 @@ impl Supervisor {
             .execs
             .values()
             .filter(|exec| exec.container_id == request.container_id)
-            .filter_map(|exec| exec.group.as_ref().map(crate::cgroup::Subgroup::slot))
+            .filter_map(|exec| exec.group.as_ref().map(|group| group.slot))
             .collect();
         let proof = self.proof;
         let container = self.container(&request.container_id)?;
@@ -160,16 +143,16 @@ impl Supervisor {
             let message = format!("the container is {}, not running", container.state.name());
             return Err(refuse(FailureKind::WrongState, name, message));
         };
-        let group = step(name, container.cgroup.subgroup(|slot| busy.contains(&slot)))?;
-        if let Some(group) = &group {
-            container.exec_slots = container.exec_slots.max(group.slot() + 1);
-        }
+        let group = step(
+            name,
+            ExecGroup::claim(&container.cgroup, |slot| busy.contains(&slot)),
+        )?;
         let (ends, theirs) = step(name, streams::make(request.owner, false))?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let outcome = step(name, Outcome::new())?;
-        let mut cgroups: Vec<_> = container.cgroup.directories().collect();
-        // Last, so that of the two in one hierarchy the group's is the one.
-        cgroups.extend(group.as_ref().map(crate::cgroup::Subgroup::directory));
+        // The group comes last, so that of the two in one hierarchy it counts.
+        let mut cgroups = vec![&container.cgroup];
+        cgroups.extend(group.as_ref().map(|group| &group.cgroup));
         let main = main.pidfd.as_fd();
         let forked = fork(proof, &ForkOptions::default());
         let child = match step(name, forked)? {
@@ -208,6 +191,33 @@ impl Supervisor {
         self.execs.insert(exec_id, exec);
         Ok(())
     }
+}
+
+/// A container before its child is forked, and the child's ends of its streams
+/// unless it makes a terminal itself.
+fn prepare(
+    request: &CreateRequest,
+    cgroup: Vec<OwnedFd>,
+) -> Result<(Container, Option<Streams>), Failure> {
+    let name = "create container";
+    let log = step("open log", Log::open(request.stdio.log_path.as_deref()))?;
+    let mut container = Container::new(
+        request.container_id.clone(),
+        step(name, Cgroup::from_descriptors(cgroup))?,
+        log,
+        step(name, Outcome::new())?,
+        request.exit_record.clone().into(),
+    );
+    if request.stdio.terminal {
+        return Ok((container, None));
+    }
+    let (ends, theirs) = step(name, streams::make(request.owner, request.stdio.stdin))?;
+    container.stdin = ends.stdin;
+    container.outputs = vec![
+        OpenOutput::new(Output::Stdout, ends.stdout),
+        OpenOutput::new(Output::Stderr, ends.stderr),
+    ];
+    Ok((container, Some(theirs)))
 }
 
 // === impl Brought ===

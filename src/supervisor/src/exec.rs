@@ -1,6 +1,6 @@
 //! A further process in a running container.
 
-use crate::cgroup::Subgroup;
+use crate::cgroup::ExecGroup;
 use crate::launch::report::ProgramName;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
@@ -25,7 +25,7 @@ pub struct Exec {
     /// The program, for explaining why it cannot be executed.
     pub program: ProgramName,
     /// The group it can be killed by.
-    pub group: Option<Subgroup>,
+    pub group: Option<ExecGroup>,
     /// When it is killed.
     pub deadline: Option<Instant>,
     /// It was killed at its deadline.
@@ -43,7 +43,7 @@ impl Exec {
         let by_group = self
             .group
             .as_ref()
-            .is_some_and(|group| group.kill().is_ok());
+            .is_some_and(|group| group.cgroup.kill_now().is_ok());
         if !by_group {
             for child in [&self.main, &self.intermediate].into_iter().flatten() {
                 // One that ended by itself is no error.

@@ -119,7 +119,7 @@ impl Supervisor {
 
     fn kill_all(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
         let container = self.container(container_id)?;
-        let by_cgroup = container.cgroup.kill();
+        let by_cgroup = container.cgroup.kill_now();
         for child in [&container.main, &container.intermediate]
             .into_iter()
             .flatten()

@@ -276,7 +276,7 @@ fn logs_lose_no_line_and_can_be_reopened() {
         .lines()
         .map(|line| line.rsplit_once(' ').unwrap().1.to_owned())
         .chain(
-            pod.log(&wanted)
+            Pod::log(&wanted)
                 .iter()
                 .map(|line| line.rsplit_once(' ').unwrap().1.to_owned()),
         )

@@ -95,7 +95,9 @@ pub fn join_process(pidfd: impl AsFd, kinds: &[Kind]) -> Result<()> {
     let pidfd = pidfd.as_fd();
     let types = kinds
         .iter()
-        .fold(ThreadNameSpaceType::empty(), |types, kind| types | kind.thread_type());
+        .fold(ThreadNameSpaceType::empty(), |types, kind| {
+            types | kind.thread_type()
+        });
     rustix::thread::move_into_thread_name_spaces(pidfd, types)
         .map_err(|errno| Error::new(format!("setns({pidfd:?}, {types:?})"), errno))
 }

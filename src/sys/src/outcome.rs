@@ -78,7 +78,9 @@ impl Outcome {
 
     /// Leaves a failure.
     pub fn set_failure(&self, stage: Stage, errno: Errno) {
-        self.page().errno.store(errno.raw_os_error(), Ordering::Relaxed);
+        self.page()
+            .errno
+            .store(errno.raw_os_error(), Ordering::Relaxed);
         self.page().stage.store(stage as i32, Ordering::Release);
     }
 
@@ -119,8 +121,14 @@ mod tests {
         assert_eq!((outcome.pid(), outcome.failure()), (None, None));
         outcome.set_pid(-5);
         assert_eq!(outcome.pid(), None);
-        outcome.page().stage.store(99, std::sync::atomic::Ordering::Relaxed);
-        outcome.page().errno.store(-1, std::sync::atomic::Ordering::Relaxed);
+        outcome
+            .page()
+            .stage
+            .store(99, std::sync::atomic::Ordering::Relaxed);
+        outcome
+            .page()
+            .errno
+            .store(-1, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(outcome.failure(), Some((Stage::Execute, Errno::PERM)));
         outcome.set_failure(Stage::Session, Errno::NOENT);
         assert_eq!(outcome.failure(), Some((Stage::Session, Errno::NOENT)));

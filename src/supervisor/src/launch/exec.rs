@@ -4,6 +4,7 @@ use crate::launch::program::Program;
 use crate::launch::report::{Report, Reporter, malformed, step};
 use crate::launch::streams::Streams;
 use crate::launch::{clone_beside_others, identity};
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{SingleThread, exit_now};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
@@ -27,8 +28,8 @@ pub struct Birth<'a> {
     pub outcome: &'a Outcome,
     /// The container's main process.
     pub main: BorrowedFd<'a>,
-    /// Directories of the cgroups to be in, one per hierarchy.
-    pub cgroups: Vec<BorrowedFd<'a>>,
+    /// The cgroups to be in.
+    pub cgroups: Vec<&'a Cgroup>,
 }
 
 /// Largest description of a process that is read.
@@ -48,7 +49,8 @@ impl Birth<'_> {
     fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
         self.close_what_is_not_ours()?;
         for cgroup in &self.cgroups {
-            step("enter cgroup", crate::cgroup::enter(*cgroup))?;
+            // 0 is the writer itself, cgroups(7).
+            step("enter cgroup", cgroup.place(0))?;
         }
         let process = self.read_process()?;
         identity::set_oom_score(&process)?;
@@ -74,7 +76,7 @@ impl Birth<'_> {
     fn close_what_is_not_ours(&self) -> Result<(), Failure> {
         let mut keep = vec![self.reporter.socket(), self.process.as_fd(), self.main];
         keep.extend(self.streams.descriptors());
-        keep.extend(self.cgroups.iter().copied());
+        keep.extend(self.cgroups.iter().flat_map(|cgroup| cgroup.descriptors()));
         step("close inherited descriptors", fd::close_all_except(&keep))
     }
 

@@ -180,10 +180,10 @@ impl Pod {
     pub fn output_of(&mut self, plan: &LaunchPlan) -> (i32, Vec<String>) {
         self.run(plan).unwrap();
         let exit = self.exit_of(&plan.container_id);
-        (exit.code, self.log(plan))
+        (exit.code, Self::log(plan))
     }
 
-    pub fn log(&self, plan: &LaunchPlan) -> Vec<String> {
+    pub fn log(plan: &LaunchPlan) -> Vec<String> {
         let path = plan.stdio.log_path.as_deref().unwrap();
         std::fs::read_to_string(path)
             .unwrap()

@@ -28,16 +28,7 @@ impl Cgroup {
     /// pidfd and thawed, until nothing is. This process is never killed.
     pub fn kill(&self, deadline: Duration) -> Result<()> {
         let begun = Instant::now();
-        for member in &self.members {
-            if member.version == Version::V2 {
-                match member.write("cgroup.kill", "1") {
-                    Ok(()) => {}
-                    // Older than 5.14, or removed meanwhile.
-                    Err(error) if is_gone(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
+        self.kill_unified()?;
         let mut pause = Duration::from_micros(200);
         let mut round = 0;
         while !self.is_empty()? {
@@ -65,6 +56,35 @@ impl Cgroup {
             round += 1;
         }
         Ok(())
+    }
+
+    /// Kills every process in this cgroup and below without waiting for their
+    /// ends: for a caller with one thread that others wait for.
+    pub fn kill_now(&self) -> Result<()> {
+        if self.kill_unified()? {
+            return Ok(());
+        }
+        self.members
+            .iter()
+            .try_for_each(|member| member.kill_tree(0))
+    }
+
+    /// Writes `cgroup.kill` where there is one, and says whether there was.
+    fn kill_unified(&self) -> Result<bool> {
+        let mut killed = false;
+        for member in self
+            .members
+            .iter()
+            .filter(|member| member.version == Version::V2)
+        {
+            match member.write("cgroup.kill", "1") {
+                Ok(()) => killed = true,
+                // Older than 5.14, or removed meanwhile.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(killed)
     }
 }
 
