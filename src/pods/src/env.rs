@@ -42,7 +42,9 @@ pub(crate) struct Pod {
 
 impl std::fmt::Debug for Env {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Env").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +52,8 @@ impl std::fmt::Debug for Env {
 
 impl Pod {
     pub(crate) fn new(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Self {
-        let (cgroup_path, owns_cgroup) = cgroup(&env.config.cgroup_parent, &spec.cgroup_parent, &id);
+        let (cgroup_path, owns_cgroup) =
+            cgroup(&env.config.cgroup_parent, &spec.cgroup_parent, &id);
         Self {
             hostname: hostname(&spec),
             cgroup_path,
@@ -93,7 +96,11 @@ fn hostname(spec: &PodSpec) -> String {
     if spec.hostname.is_empty() || spec.namespaces.network == NamespaceMode::Node {
         let node = rustix::system::uname();
         let node = node.nodename().to_string_lossy();
-        if node.is_empty() { "localhost".to_owned() } else { node.into_owned() }
+        if node.is_empty() {
+            "localhost".to_owned()
+        } else {
+            node.into_owned()
+        }
     } else {
         spec.hostname.clone()
     }

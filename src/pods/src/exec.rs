@@ -55,11 +55,16 @@ pub(crate) async fn run(
         container_id: container.id.to_string(),
         owner,
         timeout_ms: timeout.map_or(0, |timeout| {
-            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
+            u64::try_from(timeout.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1)
         }),
     });
     let deadline = env.config.deadlines.supervisor;
-    let pipes = match link.try_ask(&stage, request, &[memfd.as_fd()], deadline).await? {
+    let pipes = match link
+        .try_ask(&stage, request, &[memfd.as_fd()], deadline)
+        .await?
+    {
         Ok((Answer::ExecStarted { .. }, pipes)) => pipes,
         Ok((other, _)) => return Err(unexpected(&stage, &other)),
         Err(Refused::Failure(failure)) => {
@@ -92,7 +97,9 @@ pub(crate) async fn run(
     };
     guard.disarm();
     match end {
-        Ok(ExecEnd { timed_out: true, .. }) => Err(Error::DeadlineExceeded {
+        Ok(ExecEnd {
+            timed_out: true, ..
+        }) => Err(Error::DeadlineExceeded {
             stage,
             after: begun.elapsed(),
         }),
@@ -151,7 +158,9 @@ impl Drop for Guard {
         if self.kill {
             let (link, exec_id, deadline) = (Arc::clone(&self.link), self.exec_id, self.deadline);
             tokio::spawn(async move {
-                let answer = link.try_ask("kill an exec", Request::KillExec { exec_id }, &[], deadline).await;
+                let answer = link
+                    .try_ask("kill an exec", Request::KillExec { exec_id }, &[], deadline)
+                    .await;
                 tracing::debug!(exec_id, ?answer, "killed an exec that nobody waits for");
             });
         }
@@ -165,6 +174,9 @@ fn refused(container: &Container, failure: Failure) -> Error {
             "no command can be run in container {}: {failure}",
             container.id
         )),
-        _ => Error::internal(format!("run a command in container {}", container.id), failure),
+        _ => Error::internal(
+            format!("run a command in container {}", container.id),
+            failure,
+        ),
     }
 }

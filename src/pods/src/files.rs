@@ -90,9 +90,7 @@ pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let message = format!("{}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::ResourceExhausted(format!(
-                "{what} {message}; free space on that file system"
-            ))
+            Error::ResourceExhausted(format!("{what} {message}; free space on that file system"))
         }
         _ => Error::internal(what, message),
     }

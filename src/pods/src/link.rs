@@ -92,7 +92,8 @@ impl Link {
         let stage = "connect to the pod's supervisor";
         insula_sys::seqpacket::set_nonblocking(&socket, true)
             .map_err(|error| Error::internal(stage, error))?;
-        let socket = readiness::watch(socket, Interest::READABLE | Interest::WRITABLE).map_err(|error| Error::internal(stage, error))?;
+        let socket = readiness::watch(socket, Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| Error::internal(stage, error))?;
         let shared = Arc::new(Shared {
             socket,
             waiting: Mutex::default(),
@@ -109,7 +110,10 @@ impl Link {
         let hello = Request::Hello {
             version: WIRE_VERSION,
         };
-        match link.ask("greet the pod's supervisor", hello, &[], deadline).await? {
+        match link
+            .ask("greet the pod's supervisor", hello, &[], deadline)
+            .await?
+        {
             (
                 Answer::Hello {
                     version,
@@ -203,9 +207,9 @@ impl Link {
                 }
             }
         }
-        Ok(receiver.await.unwrap_or_else(|_| {
-            Err(Refused::Lost("the connection was closed".to_owned()))
-        }))
+        Ok(receiver
+            .await
+            .unwrap_or_else(|_| Err(Refused::Lost("the connection was closed".to_owned()))))
     }
 
     /// A new exec's id, and its end when it comes.
@@ -251,9 +255,7 @@ impl Refused {
     pub(crate) fn into_error(self, stage: &str) -> Error {
         match self {
             Self::Failure(failure) => match failure.kind {
-                FailureKind::WrongState => {
-                    Error::FailedPrecondition(format!("{stage}: {failure}"))
-                }
+                FailureKind::WrongState => Error::FailedPrecondition(format!("{stage}: {failure}")),
                 _ => Error::internal(stage, failure),
             },
             Self::Lost(why) => Error::internal(
@@ -308,7 +310,14 @@ async fn read(shared: Arc<Shared>, events: mpsc::Sender<Exited>) {
                     break "nobody listens any more".to_owned();
                 }
             }
-            Ok((FromSupervisor::Event(Event::ExecExited { exec_id, code, timed_out }), _)) => {
+            Ok((
+                FromSupervisor::Event(Event::ExecExited {
+                    exec_id,
+                    code,
+                    timed_out,
+                }),
+                _,
+            )) => {
                 let waiter = shared.waiting().execs.remove(&exec_id);
                 if let Some(waiter) = waiter {
                     let _gone = waiter.send(ExecEnd { code, timed_out });

@@ -1,9 +1,7 @@
 //! The room's own metrics.
 
 use crate::error::{Error, Result};
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use std::time::Duration;
 
 /// Counters and histograms of pods and containers; cheap to clone.
@@ -34,12 +32,18 @@ impl Metrics {
 
     fn build() -> prometheus::Result<Self> {
         let seconds = |name: &str, help: &str, labels: &[&str]| {
-            HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)
+            HistogramVec::new(
+                HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()),
+                labels,
+            )
         };
         let metrics = Self {
             registry: Registry::new(),
             operations: IntCounterVec::new(
-                Opts::new("insula_pods_operations_total", "Operations on pods and containers that ended."),
+                Opts::new(
+                    "insula_pods_operations_total",
+                    "Operations on pods and containers that ended.",
+                ),
                 &["operation", "outcome"],
             )?,
             seconds: seconds(
@@ -53,7 +57,10 @@ impl Metrics {
                 &["operation", "stage"],
             )?,
             leaks: IntCounterVec::new(
-                Opts::new("insula_pods_leaks_total", "Things that belonged to nobody and were found at a start."),
+                Opts::new(
+                    "insula_pods_leaks_total",
+                    "Things that belonged to nobody and were found at a start.",
+                ),
                 &["kind"],
             )?,
             supervisors: IntGauge::new("insula_pods_supervisors", "Supervisors that run.")?,
@@ -86,12 +93,16 @@ impl Metrics {
     pub(crate) fn operation(&self, name: &str, succeeded: bool, took: Duration) {
         let outcome = if succeeded { "ok" } else { "error" };
         self.operations.with_label_values(&[name, outcome]).inc();
-        self.seconds.with_label_values(&[name]).observe(took.as_secs_f64());
+        self.seconds
+            .with_label_values(&[name])
+            .observe(took.as_secs_f64());
     }
 
     /// A stage of an operation was passed.
     pub(crate) fn stage(&self, operation: &str, stage: &str, took: Duration) {
-        self.stages.with_label_values(&[operation, stage]).observe(took.as_secs_f64());
+        self.stages
+            .with_label_values(&[operation, stage])
+            .observe(took.as_secs_f64());
     }
 
     /// Things that belonged to nobody were found.

@@ -268,7 +268,12 @@ impl Owner {
             }
         }
         let snapshot = Snapshot {
-            pod: Arc::new(status_of(&self.pod, &self.record, &self.queue, self.supervisor_pid)),
+            pod: Arc::new(status_of(
+                &self.pod,
+                &self.record,
+                &self.queue,
+                self.supervisor_pid,
+            )),
             containers: self
                 .entries
                 .values()
@@ -339,7 +344,11 @@ fn status_of(pod: &Pod, record: &PodRecord, queue: &Queue, supervisor: Option<i3
     PodStatus {
         id: pod.id.clone(),
         spec: Arc::clone(&pod.spec),
-        state: if ready { PodState::Ready } else { PodState::NotReady },
+        state: if ready {
+            PodState::Ready
+        } else {
+            PodState::NotReady
+        },
         created_at: record.created_at,
         ips: record.ips.clone(),
         network_namespace: pod

@@ -79,7 +79,11 @@ impl Pods {
         let reading = Arc::clone(&env);
         let deadline = env.config.deadlines.service;
         let mut found = blocking("read the records", deadline, move || {
-            for directory in [reading.paths.pods(), reading.paths.network_namespaces(), reading.paths.volumes()] {
+            for directory in [
+                reading.paths.pods(),
+                reading.paths.network_namespaces(),
+                reading.paths.volumes(),
+            ] {
                 files::make_directory(&directory)?;
             }
             reading.records.read_all()
@@ -214,7 +218,9 @@ impl Pods {
     pub async fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<ContainerId> {
         let (_, handle) = self.env.registry.pod(pod)?;
         if spec.name.is_empty() {
-            return Err(Error::InvalidArgument("the container has no name in its metadata".to_owned()));
+            return Err(Error::InvalidArgument(
+                "the container has no name in its metadata".to_owned(),
+            ));
         }
         let want = Want::Create(ContainerId::random()?, Arc::new(spec));
         match self.ask(&handle, want).await? {
@@ -252,14 +258,20 @@ impl Pods {
         &self,
         filter: &ContainerFilter,
     ) -> Result<Vec<Arc<ContainerStatus>>> {
-        Ok(self.views(filter).into_iter().map(|view| view.status).collect())
+        Ok(self
+            .views(filter)
+            .into_iter()
+            .map(|view| view.status)
+            .collect())
     }
 
     /// Changes the limits of a container that is created or runs; 0 and empty
     /// leave a value as it is.
     pub async fn update_container(&self, id: &str, want: Resources) -> Result<()> {
         let (id, handle) = self.env.registry.container(id)?;
-        self.ask(&handle, Want::Update(id, Box::new(want))).await.map(drop)
+        self.ask(&handle, Want::Update(id, Box::new(want)))
+            .await
+            .map(drop)
     }
 
     /// Makes a running container's log anew at its path.
@@ -286,7 +298,9 @@ impl Pods {
         let (container, link) = self.running(id).await?;
         let begun = Instant::now();
         let result = exec::run(&self.env, &container, &link, command, timeout).await;
-        self.env.metrics.operation("exec_sync", result.is_ok(), begun.elapsed());
+        self.env
+            .metrics
+            .operation("exec_sync", result.is_ok(), begun.elapsed());
         result
     }
 
@@ -344,7 +358,10 @@ impl Pods {
         } else {
             Condition::fails(
                 "StateDirectoryMissing",
-                format!("the state directory {} is gone: restart the daemon", program.display()),
+                format!(
+                    "the state directory {} is gone: restart the daemon",
+                    program.display()
+                ),
             )
         };
         RuntimeStatus {
@@ -397,7 +414,8 @@ impl Pods {
     fn view(&self, id: &str) -> Result<(Handle, View)> {
         let (id, handle) = self.env.registry.container(id)?;
         let view = handle.snapshot.borrow().container(&id).cloned();
-        view.map(|view| (handle, view)).ok_or_else(|| Error::no_container(id))
+        view.map(|view| (handle, view))
+            .ok_or_else(|| Error::no_container(id))
     }
 
     fn views(&self, filter: &ContainerFilter) -> Vec<View> {
@@ -415,7 +433,11 @@ impl Pods {
     }
 
     async fn measure(&self, snapshot: &Snapshot) -> Result<PodStats> {
-        let pod = Pod::new(&self.env, snapshot.pod.id.clone(), Arc::clone(&snapshot.pod.spec));
+        let pod = Pod::new(
+            &self.env,
+            snapshot.pod.id.clone(),
+            Arc::clone(&snapshot.pod.spec),
+        );
         stats::pod(&self.env, snapshot, pod.cgroup_path).await
     }
 }

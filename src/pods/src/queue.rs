@@ -137,8 +137,16 @@ impl Queue {
     /// A pod from its record; `stopped` as it was written there.
     pub(crate) fn recorded(stopped: bool) -> Self {
         Self {
-            phase: if stopped { PodPhase::Stopped } else { PodPhase::Open },
-            supervisor: if stopped { Supervisor::Dead } else { Supervisor::Unattached },
+            phase: if stopped {
+                PodPhase::Stopped
+            } else {
+                PodPhase::Open
+            },
+            supervisor: if stopped {
+                Supervisor::Dead
+            } else {
+                Supervisor::Unattached
+            },
             containers: BTreeMap::new(),
         }
     }
@@ -170,7 +178,10 @@ impl Queue {
     /// Whether the pod is ready, as its clients see it.
     pub(crate) fn is_ready(&self) -> bool {
         self.phase == PodPhase::Open
-            && matches!(self.supervisor, Supervisor::Attached | Supervisor::Unattached)
+            && matches!(
+                self.supervisor,
+                Supervisor::Attached | Supervisor::Unattached
+            )
     }
 
     /// What is known about the supervisor.
@@ -180,7 +191,10 @@ impl Queue {
 
     /// Whether the supervisor's end is what we want.
     pub(crate) fn is_ending(&self) -> bool {
-        matches!(self.phase, PodPhase::Stopping | PodPhase::Stopped | PodPhase::Removing)
+        matches!(
+            self.phase,
+            PodPhase::Stopping | PodPhase::Stopped | PodPhase::Removing
+        )
     }
 
     /// Whether the pod is being stopped, or soon will be.
@@ -211,14 +225,29 @@ impl Queue {
 
     /// A start ended. One that failed has ended the container.
     pub(crate) fn started(&mut self, id: &ContainerId, succeeded: bool) {
-        if self.containers.get(id).is_some_and(|c| c.phase == Phase::Starting) {
-            self.set_phase(id, if succeeded { Phase::Running } else { Phase::Exited });
+        if self
+            .containers
+            .get(id)
+            .is_some_and(|c| c.phase == Phase::Starting)
+        {
+            self.set_phase(
+                id,
+                if succeeded {
+                    Phase::Running
+                } else {
+                    Phase::Exited
+                },
+            );
         }
     }
 
     /// A container turned out to have been started.
     pub(crate) fn found_running(&mut self, id: &ContainerId) {
-        if self.containers.get(id).is_some_and(|c| c.phase == Phase::Created) {
+        if self
+            .containers
+            .get(id)
+            .is_some_and(|c| c.phase == Phase::Created)
+        {
             self.set_phase(id, Phase::Running);
         }
     }
@@ -273,7 +302,8 @@ impl Queue {
         if self.supervisor == Supervisor::Unattached {
             return Decision::Wait;
         }
-        self.containers.insert(id.clone(), Container::new(Phase::Creating));
+        self.containers
+            .insert(id.clone(), Container::new(Phase::Creating));
         Decision::Begin
     }
 
@@ -306,9 +336,7 @@ impl Queue {
             Phase::Exited => Decision::Done,
             _ if container.stopping => Decision::Join,
             Phase::Starting => Decision::Wait,
-            _ if container.removing || supervisor != Supervisor::Attached => {
-                Decision::Wait
-            }
+            _ if container.removing || supervisor != Supervisor::Attached => Decision::Wait,
             _ if pod_ends => Decision::Wait,
             _ => {
                 container.stopping = true;

@@ -27,7 +27,11 @@ pub(crate) struct Leftovers {
 }
 
 /// Lists what belongs to nobody.
-pub(crate) async fn find(env: &Arc<Env>, found: &Found, unfinished: Vec<PodRecord>) -> Result<Leftovers> {
+pub(crate) async fn find(
+    env: &Arc<Env>,
+    found: &Found,
+    unfinished: Vec<PodRecord>,
+) -> Result<Leftovers> {
     let containers: BTreeSet<ContainerId> = found
         .pods
         .iter()
@@ -36,13 +40,25 @@ pub(crate) async fn find(env: &Arc<Env>, found: &Found, unfinished: Vec<PodRecor
         .chain(found.aside_containers.iter().cloned())
         .collect();
     let mut leftovers = Leftovers {
-        pods: found.pods.iter().map(|(pod, _)| pod.id.clone()).chain(found.aside_pods.iter().cloned()).collect(),
+        pods: found
+            .pods
+            .iter()
+            .map(|(pod, _)| pod.id.clone())
+            .chain(found.aside_pods.iter().cloned())
+            .collect(),
         unfinished,
         ..Leftovers::default()
     };
     let owners = env.images.rootfs_owners().await?;
-    leftovers.rootfs = owners.into_iter().filter(|id| !containers.contains(id)).collect();
-    let groups: Vec<_> = found.pods.iter().map(|(pod, _)| (pod.id.clone(), pod.cgroup_path.clone())).collect();
+    leftovers.rootfs = owners
+        .into_iter()
+        .filter(|id| !containers.contains(id))
+        .collect();
+    let groups: Vec<_> = found
+        .pods
+        .iter()
+        .map(|(pod, _)| (pod.id.clone(), pod.cgroup_path.clone()))
+        .collect();
     let env = Arc::clone(env);
     let deadline = env.config.deadlines.service;
     blocking("look for leftovers", deadline, move || {
@@ -71,7 +87,8 @@ impl Leftovers {
         }
         for name in files::names_in(&env.paths.network_namespaces())? {
             if !self.pods.contains(name.as_str()) {
-                self.namespaces.push(env.paths.network_namespaces().join(name));
+                self.namespaces
+                    .push(env.paths.network_namespaces().join(name));
             }
         }
         Ok(())
@@ -110,7 +127,10 @@ impl Leftovers {
         let deadline = env.config.deadlines.kill;
         for path in self.groups {
             let host = Arc::clone(&env.host);
-            let known = self.unfinished.iter().any(|pod| path.starts_with(&pod.cgroup_path));
+            let known = self
+                .unfinished
+                .iter()
+                .any(|pod| path.starts_with(&pod.cgroup_path));
             let removed = blocking("remove a leftover cgroup", deadline * 3, move || {
                 let Some(group) = host.open_group(&path)? else {
                     return Ok(0);
@@ -119,7 +139,10 @@ impl Leftovers {
                 // supervisor or is killed by the pod's owner. What runs here
                 // for another reason may belong to another daemon.
                 if !known && !group.is_empty() && !path.contains("/insula-") {
-                    tracing::warn!(cgroup = path, "a cgroup of no pod on record holds processes and is left alone");
+                    tracing::warn!(
+                        cgroup = path,
+                        "a cgroup of no pod on record holds processes and is left alone"
+                    );
                     return Ok(0);
                 }
                 group.kill(deadline)?;
@@ -131,24 +154,44 @@ impl Leftovers {
         for path in self.namespaces {
             let host = Arc::clone(&env.host);
             let release = move || host.release_network_namespace(&path).map(|()| 1);
-            count(&env, "network namespace", blocking("release a leftover", deadline, release).await);
+            count(
+                &env,
+                "network namespace",
+                blocking("release a leftover", deadline, release).await,
+            );
         }
         for id in self.rootfs {
-            count(&env, "rootfs", env.images.remove_rootfs(&id).await.map(|()| 1));
+            count(
+                &env,
+                "rootfs",
+                env.images.remove_rootfs(&id).await.map(|()| 1),
+            );
         }
         for path in self.directories {
             let service = env.config.deadlines.service;
             let remove = move || files::remove_tree(&path).map(|()| 1);
-            count(&env, "directory", blocking("remove a leftover", service, remove).await);
+            count(
+                &env,
+                "directory",
+                blocking("remove a leftover", service, remove).await,
+            );
         }
-        count(&env, "network attachment", env.network.sweep(&self.pods).await);
+        count(
+            &env,
+            "network attachment",
+            env.network.sweep(&self.pods).await,
+        );
     }
 }
 
 /// Undoes a pod that was being made when the daemon died. Nobody was told of
 /// it, so its supervisor is killed if it lives.
 async fn undo(env: &Arc<Env>, record: &PodRecord) -> Result<()> {
-    let pod = Arc::new(crate::env::Pod::new(env, record.id.clone(), Arc::clone(&record.spec)));
+    let pod = Arc::new(crate::env::Pod::new(
+        env,
+        record.id.clone(),
+        Arc::clone(&record.spec),
+    ));
     let directory = pod.directory.clone();
     let host = Arc::clone(&env.host);
     let deadline = env.config.deadlines.adopt;

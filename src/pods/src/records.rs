@@ -206,7 +206,11 @@ impl Records {
 
     /// How a container ended, if its supervisor wrote that down. A record that
     /// cannot be read is none.
-    pub(crate) fn exit(&self, pod: &PodId, container: &ContainerId) -> Option<insula_wire::message::Exit> {
+    pub(crate) fn exit(
+        &self,
+        pod: &PodId,
+        container: &ContainerId,
+    ) -> Option<insula_wire::message::Exit> {
         let path = self.paths.pod(pod).exit_record(container);
         let content = files::read_bounded(&path, LIMIT).ok()?;
         serde_json::from_slice(&content).ok()
@@ -217,7 +221,11 @@ impl Records {
         let mut found = Found::default();
         for name in files::names_in(&self.paths.pods())? {
             let Ok(id) = PodId::parse(&name) else {
-                self.set_aside(&mut found, &self.paths.pods().join(&name), "it is not named by an id");
+                self.set_aside(
+                    &mut found,
+                    &self.paths.pods().join(&name),
+                    "it is not named by an id",
+                );
                 continue;
             };
             let directory = self.paths.pod(&id);
@@ -290,7 +298,9 @@ impl Records {
             found.aside_containers.extend(ContainerId::parse(id));
             let containers = self.paths.set_aside().join(&name).join("containers");
             for container in files::names_in(&containers)? {
-                found.aside_containers.extend(ContainerId::parse(&container));
+                found
+                    .aside_containers
+                    .extend(ContainerId::parse(&container));
             }
         }
         Ok(())
@@ -316,8 +326,12 @@ impl Records {
                 .map_err(|error| files::failed("move aside", path, &error))
         });
         match moved {
-            Ok(()) => tracing::warn!(path = %path.display(), aside = %target.display(), why, "record cannot be used and was moved aside"),
-            Err(error) => tracing::warn!(path = %path.display(), why, %error, "record cannot be used and could not be moved aside"),
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), aside = %target.display(), why, "record cannot be used and was moved aside")
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), why, %error, "record cannot be used and could not be moved aside")
+            }
         }
         found.set_aside.push((path.to_owned(), why.to_owned()));
     }
@@ -326,6 +340,7 @@ impl Records {
 /// Identifies this boot of the machine (`/proc/sys/kernel/random/boot_id`).
 pub(crate) fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = files::read_bounded(path, 64).map_err(|error| files::failed("read", path, &error))?;
+    let text =
+        files::read_bounded(path, 64).map_err(|error| files::failed("read", path, &error))?;
     Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }

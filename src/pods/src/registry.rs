@@ -236,8 +236,9 @@ mod tests {
 
     #[test]
     fn beginnings_of_ids_are_resolved_when_they_are_unambiguous() {
-        let table: BTreeMap<String, u8> =
-            [("0123ab", 1), ("0123cd", 2), ("ff", 3)].map(|(id, n)| (id.to_owned(), n)).into();
+        let table: BTreeMap<String, u8> = [("0123ab", 1), ("0123cd", 2), ("ff", 3)]
+            .map(|(id, n)| (id.to_owned(), n))
+            .into();
         for (text, expected) in [
             ("0123a", Ok(1)),
             ("0123cd", Ok(2)),

@@ -68,7 +68,12 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Measures a container, unless it was just measured.
 pub(crate) async fn container(env: &Arc<Env>, view: &View) -> Result<ContainerStats> {
-    let remembered = || view.container.measured.lock().unwrap_or_else(PoisonError::into_inner);
+    let remembered = || {
+        view.container
+            .measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
     if let Some((at, stats)) = remembered().as_ref()
         && at.elapsed() < FRESH
     {
@@ -102,18 +107,27 @@ pub(crate) async fn container(env: &Arc<Env>, view: &View) -> Result<ContainerSt
 }
 
 /// Measures a pod and its running containers.
-pub(crate) async fn pod(env: &Arc<Env>, snapshot: &Snapshot, cgroup_path: String) -> Result<PodStats> {
+pub(crate) async fn pod(
+    env: &Arc<Env>,
+    snapshot: &Snapshot,
+    cgroup_path: String,
+) -> Result<PodStats> {
     let running = snapshot
         .containers
         .iter()
         .filter(|view| view.status.state == ContainerState::Running);
     let containers = join_all(running.map(|view| container(env, view))).await;
-    let (host, namespace) = (Arc::clone(&env.host), snapshot.pod.network_namespace.clone());
+    let (host, namespace) = (
+        Arc::clone(&env.host),
+        snapshot.pod.network_namespace.clone(),
+    );
     let deadline = env.config.deadlines.supervisor;
     let ready = snapshot.pod.state == PodState::Ready;
     let stage = format!("measure pod {}", snapshot.pod.id);
     let (usage, interfaces) = blocking(stage, deadline, move || {
-        let usage = host.open_group(&cgroup_path)?.map_or_else(Usage::default, |group| group.usage());
+        let usage = host
+            .open_group(&cgroup_path)?
+            .map_or_else(Usage::default, |group| group.usage());
         let interfaces = match namespace.filter(|_| ready) {
             Some(path) => host.interface_counters(&path)?,
             None => Vec::new(),

@@ -22,7 +22,10 @@ impl ImageStore for Images {
     fn image<'a>(&'a self, image: &'a ImageRequest) -> BoxFuture<'a, Result<ImageFacts>> {
         async move {
             let name = &image.image;
-            let found = self.status(name).await.map_err(|error| failed("look up the image", error))?;
+            let found = self
+                .status(name)
+                .await
+                .map_err(|error| failed("look up the image", error))?;
             let found = found.ok_or_else(|| Error::NotFound {
                 what: "image",
                 id: name.clone(),
@@ -97,7 +100,11 @@ impl ImageStore for Images {
 fn facts(image: &Image) -> Result<ImageFacts> {
     let id = image.id.as_str().to_owned();
     Ok(ImageFacts {
-        reference: image.repo_digests.first().cloned().unwrap_or_else(|| id.clone()),
+        reference: image
+            .repo_digests
+            .first()
+            .cloned()
+            .unwrap_or_else(|| id.clone()),
         name: image.repo_tags.first().cloned(),
         view: view(&image.config)?,
         id,
@@ -121,7 +128,9 @@ fn texts(what: &str, words: &[String]) -> Result<Vec<OsText>> {
         .iter()
         .map(|word| OsText::try_from(word.as_str()))
         .collect::<std::result::Result<_, _>>()
-        .map_err(|error| Error::InvalidArgument(format!("the image's {what} cannot be used: {error}")))
+        .map_err(|error| {
+            Error::InvalidArgument(format!("the image's {what} cannot be used: {error}"))
+        })
 }
 
 fn prepared(rootfs: Rootfs) -> Result<PreparedRootfs> {

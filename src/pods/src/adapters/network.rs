@@ -24,7 +24,11 @@ impl PodNetwork for Network {
         .boxed()
     }
 
-    fn detach<'a>(&'a self, pod: &'a PodId, namespace: &'a std::path::Path) -> BoxFuture<'a, Result<()>> {
+    fn detach<'a>(
+        &'a self,
+        pod: &'a PodId,
+        namespace: &'a std::path::Path,
+    ) -> BoxFuture<'a, Result<()>> {
         async move {
             Network::detach(self, pod.as_str(), Some(namespace))
                 .await

@@ -1,7 +1,7 @@
 //! Making a container.
 
-use super::phases::Begun;
 use super::Container;
+use super::phases::Begun;
 use crate::env::Pod;
 use crate::error::Result;
 use crate::files;
@@ -86,7 +86,10 @@ async fn go(
         plan: Arc::clone(&planned.plan),
         image_id: image.id.clone(),
         image_ref: image.reference.clone(),
-        image_name: image.name.clone().unwrap_or_else(|| begun.spec.image.image.clone()),
+        image_name: image
+            .name
+            .clone()
+            .unwrap_or_else(|| begun.spec.image.image.clone()),
         created_at: files::now(),
         started_at: 0,
         resources: begun.spec.resources.clone(),

@@ -89,7 +89,11 @@ pub(crate) async fn kill_group(pod: &Pod, container: &Container) -> Result<()> {
 /// Removes all there is of a container: processes, the supervisor's memory of
 /// it, cgroup, volumes, root file system, directory. Goes on after an error
 /// and gives back the first.
-pub(crate) async fn remove(pod: Arc<Pod>, link: Option<Arc<Link>>, container: Arc<Container>) -> Result<()> {
+pub(crate) async fn remove(
+    pod: Arc<Pod>,
+    link: Option<Arc<Link>>,
+    container: Arc<Container>,
+) -> Result<()> {
     let id = &container.id;
     // Nothing else may be taken away while something of it may run.
     kill(&pod, link.as_deref(), &container).await?;
@@ -106,7 +110,10 @@ pub(crate) async fn remove(pod: Arc<Pod>, link: Option<Arc<Link>>, container: Ar
         };
         let deadline = pod.env.config.deadlines.supervisor;
         // One that it does not know is one it has forgotten.
-        match link.try_ask("forget a container", request, &[], deadline).await {
+        match link
+            .try_ask("forget a container", request, &[], deadline)
+            .await
+        {
             Ok(answer) => tracing::trace!(?answer, "forgotten"),
             Err(error) => note(&mut first, "supervisor", Err(error)),
         }
@@ -115,11 +122,19 @@ pub(crate) async fn remove(pod: Arc<Pod>, link: Option<Arc<Link>>, container: Ar
     let volumes = pod.env.paths.container_volumes(id);
     let service = pod.env.config.deadlines.service;
     let stage = format!("remove the volumes of container {id}");
-    note(&mut first, "volumes", blocking(stage, service, move || files::remove_tree(&volumes)).await);
+    note(
+        &mut first,
+        "volumes",
+        blocking(stage, service, move || files::remove_tree(&volumes)).await,
+    );
     note(&mut first, "rootfs", pod.env.images.remove_rootfs(id).await);
     if first.is_none() {
         // Last, since it holds the record by which the rest is found again.
-        note(&mut first, "directory", files::remove_tree(&pod.directory.container(id)));
+        note(
+            &mut first,
+            "directory",
+            files::remove_tree(&pod.directory.container(id)),
+        );
     }
     first.map_or(Ok(()), Err)
 }
@@ -139,5 +154,7 @@ pub(crate) async fn remove_group(pod: &Pod, container: &Container) -> Result<()>
 }
 
 async fn wait(container: &Container, deadline: Duration) -> bool {
-    tokio::time::timeout(deadline, container.wait_for_end()).await.is_ok()
+    tokio::time::timeout(deadline, container.wait_for_end())
+        .await
+        .is_ok()
 }

@@ -94,7 +94,9 @@ impl Begun {
             Ok((image, rootfs))
         };
         let deadline = env.config.deadlines.service;
-        let result = self.unless_closing("make the root file system", deadline, work).await;
+        let result = self
+            .unless_closing("make the root file system", deadline, work)
+            .await;
         match result {
             Ok((image, rootfs)) => Ok(Rooted {
                 before: self,
@@ -142,7 +144,10 @@ impl Rooted {
     /// Fills the image's volumes and lets the isolators decide.
     pub(super) async fn plan(self) -> std::result::Result<Planned, (Self, Error)> {
         match self.make_plan().await {
-            Ok(plan) => Ok(Planned { before: self, plan: Arc::new(plan) }),
+            Ok(plan) => Ok(Planned {
+                before: self,
+                plan: Arc::new(plan),
+            }),
             Err(error) => Err((self, error)),
         }
     }
@@ -174,7 +179,11 @@ impl Rooted {
             .collect();
         if !wanted.is_empty() {
             let stage = format!("fill the image's volumes of container {id}");
-            let root = self.rootfs.mount.try_clone().map_err(|error| Error::internal(&stage, error))?;
+            let root = self
+                .rootfs
+                .mount
+                .try_clone()
+                .map_err(|error| Error::internal(&stage, error))?;
             let deadline = pod.env.config.deadlines.service;
             blocking(stage, deadline, move || seed::fill(&root, &wanted)).await?;
         }
@@ -184,7 +193,11 @@ impl Rooted {
     pub(super) async fn fail(self) {
         let (pod, id) = (Arc::clone(&self.before.pod), self.before.id.clone());
         drop(self.rootfs);
-        report(&id, "volumes", files::remove_tree(&pod.env.paths.container_volumes(&id)));
+        report(
+            &id,
+            "volumes",
+            files::remove_tree(&pod.env.paths.container_volumes(&id)),
+        );
         report(&id, "rootfs", pod.env.images.remove_rootfs(&id).await);
         self.before.fail().await;
     }
@@ -200,14 +213,18 @@ impl Planned {
         let host = Arc::clone(&begun.pod.env.host);
         let plan = Arc::clone(&self.plan);
         let id = begun.id.clone();
-        let group = blocking(format!("make the cgroup of container {id}"), deadlines.supervisor, move || {
-            let group = host.make_group(&plan.cgroup.path)?;
-            if let Err(error) = group.apply(&plan.cgroup.resources) {
-                report(&id, "cgroup", group.remove(Duration::from_secs(1)));
-                return Err(error);
-            }
-            Ok(group)
-        });
+        let group = blocking(
+            format!("make the cgroup of container {id}"),
+            deadlines.supervisor,
+            move || {
+                let group = host.make_group(&plan.cgroup.path)?;
+                if let Err(error) = group.apply(&plan.cgroup.resources) {
+                    report(&id, "cgroup", group.remove(Duration::from_secs(1)));
+                    return Err(error);
+                }
+                Ok(group)
+            },
+        );
         let host = Arc::clone(&begun.pod.env.host);
         let plan = Arc::clone(&self.plan);
         let stage = format!("open the volumes of container {}", begun.id);
@@ -215,7 +232,9 @@ impl Planned {
             if let Some(log) = &plan.stdio.log_path {
                 make_parents(Path::new(log))?;
             }
-            plan.host_sources().map(|path| open_source(host.as_ref(), Path::new(path))).collect()
+            plan.host_sources()
+                .map(|path| open_source(host.as_ref(), Path::new(path)))
+                .collect()
         });
         let sources = begun.unless_closing("open the volumes", deadlines.volumes, open);
         match tokio::join!(group, sources) {
@@ -229,7 +248,10 @@ impl Planned {
                     remove_group(&self.before.before, Arc::clone(group)).await;
                 }
                 let error = group.err().or(sources.err());
-                Err((self, error.unwrap_or_else(|| Error::internal("open the volumes", "no reason"))))
+                Err((
+                    self,
+                    error.unwrap_or_else(|| Error::internal("open the volumes", "no reason")),
+                ))
             }
         }
     }
@@ -263,7 +285,8 @@ impl Grouped {
         let plan = &self.before.plan;
         let deadline = pod.env.config.deadlines.supervisor;
         let stage = format!("create container {id}");
-        let json = serde_json::to_vec(plan.as_ref()).map_err(|error| Error::internal(&stage, error))?;
+        let json =
+            serde_json::to_vec(plan.as_ref()).map_err(|error| Error::internal(&stage, error))?;
         let memfd = insula_sys::fd::sealed_memfd("plan", &json)
             .map_err(|error| Error::internal(&stage, error))?;
         let groups = self.group.descriptors();
@@ -326,14 +349,19 @@ async fn forget(begun: &Begun, link: &Link) {
         container_id: container_id.clone(),
     };
     // It may never have known it, or be gone; killing the cgroup follows.
-    let answer = link.try_ask("undo a creation", kill, &[], deadlines.supervisor).await;
+    let answer = link
+        .try_ask("undo a creation", kill, &[], deadlines.supervisor)
+        .await;
     tracing::debug!(container = %begun.id, ?answer, "killed what was created");
     let begun_at = Instant::now();
     while begun_at.elapsed() < deadlines.kill {
         let forget = Request::Forget {
             container_id: container_id.clone(),
         };
-        match link.try_ask("undo a creation", forget, &[], deadlines.supervisor).await {
+        match link
+            .try_ask("undo a creation", forget, &[], deadlines.supervisor)
+            .await
+        {
             // Its end has not been seen yet.
             Ok(Err(Refused::Failure(failure))) if failure.kind == FailureKind::WrongState => {}
             answer => {
@@ -343,10 +371,14 @@ async fn forget(begun: &Begun, link: &Link) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    report(&begun.id, "supervisor", Err(Error::DeadlineExceeded {
-        stage: format!("the end of container {container_id}"),
-        after: begun_at.elapsed(),
-    }));
+    report(
+        &begun.id,
+        "supervisor",
+        Err(Error::DeadlineExceeded {
+            stage: format!("the end of container {container_id}"),
+            after: begun_at.elapsed(),
+        }),
+    );
 }
 
 async fn remove_group(begun: &Begun, group: Arc<dyn Group>) {

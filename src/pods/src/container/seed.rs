@@ -74,7 +74,9 @@ impl Copy {
             }
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                return Err(format!("it holds more than {MAX_ENTRIES} files; mount a volume there"));
+                return Err(format!(
+                    "it holds more than {MAX_ENTRIES} files; mount a volume there"
+                ));
             }
             self.entry(source, target, name, depth)
                 .map_err(|why| format!("{name:?}: {why}"))?;
@@ -136,7 +138,11 @@ impl Copy {
     }
 }
 
-fn open(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> std::result::Result<OwnedFd, String> {
+fn open(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+) -> std::result::Result<OwnedFd, String> {
     rustix::fs::openat(directory, name, flags, Mode::empty())
         .map_err(|errno| format!("openat({flags:?}) = {errno}"))
 }
@@ -187,13 +193,31 @@ mod tests {
             container_path: path.to_owned(),
             directory: volumes.path().join(name),
         };
-        fill(&root, &[volume("/data", "0"), volume("/absent", "1"), volume("/volume-link", "2")]).unwrap();
+        fill(
+            &root,
+            &[
+                volume("/data", "0"),
+                volume("/absent", "1"),
+                volume("/volume-link", "2"),
+            ],
+        )
+        .unwrap();
         let at = |path: &str| volumes.path().join(path);
         assert_eq!(fs::read_to_string(at("0/sub/file")).unwrap(), "content");
-        assert_eq!(fs::metadata(at("0/sub/file")).unwrap().permissions().mode() & 0o7777, 0o640);
-        assert_eq!(fs::metadata(at("0")).unwrap().permissions().mode() & 0o7777, 0o1777);
+        assert_eq!(
+            fs::metadata(at("0/sub/file")).unwrap().permissions().mode() & 0o7777,
+            0o640
+        );
+        assert_eq!(
+            fs::metadata(at("0")).unwrap().permissions().mode() & 0o7777,
+            0o1777
+        );
         assert!(fs::symlink_metadata(at("0/escape")).unwrap().is_symlink());
         assert_eq!(fs::read_dir(at("1")).unwrap().count(), 0);
-        assert_eq!(fs::read_dir(at("2")).unwrap().count(), 0, "the link leads nowhere in the root");
+        assert_eq!(
+            fs::read_dir(at("2")).unwrap().count(),
+            0,
+            "the link leads nowhere in the root"
+        );
     }
 }

@@ -41,7 +41,10 @@ pub(crate) async fn start(
             pid,
             at: started_at,
         }),
-        Ok(Ok((other, _))) => Err(NotStarted::new(ExitReason::StartError, unexpected(&stage, &other))),
+        Ok(Ok((other, _))) => Err(NotStarted::new(
+            ExitReason::StartError,
+            unexpected(&stage, &other),
+        )),
         Ok(Err(Refused::Failure(failure))) => {
             let reason = match failure.kind {
                 FailureKind::ProgramNotFound | FailureKind::ProgramNotExecutable => {

@@ -8,7 +8,11 @@ use insula_isolators::spec::Resources;
 use std::sync::Arc;
 
 /// Writes new limits into a container's cgroup, all or none.
-pub(crate) async fn update(pod: Arc<Pod>, container: Arc<Container>, want: Resources) -> Result<()> {
+pub(crate) async fn update(
+    pod: Arc<Pod>,
+    container: Arc<Container>,
+    want: Resources,
+) -> Result<()> {
     let Some(group) = container.group.clone() else {
         return Err(Error::FailedPrecondition(format!(
             "container {} has no cgroup any more",
@@ -25,7 +29,11 @@ pub(crate) async fn update(pod: Arc<Pod>, container: Arc<Container>, want: Resou
 pub(crate) fn merge(before: &Resources, update: &Resources) -> Resources {
     let number = |before: i64, update: i64| if update == 0 { before } else { update };
     let text = |before: &String, update: &String| {
-        if update.is_empty() { before.clone() } else { update.clone() }
+        if update.is_empty() {
+            before.clone()
+        } else {
+            update.clone()
+        }
     };
     let mut unified = before.unified.clone();
     unified.extend(update.unified.clone());

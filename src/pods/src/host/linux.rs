@@ -65,15 +65,21 @@ impl Host for LinuxHost {
         let stage = "start the pod's supervisor";
         let failed = |error: insula_sys::Error| Error::internal(stage, error);
         let lock = open_lock(directory)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| Error::internal(stage, format!("flock({:?}) = {errno}", directory.lock())))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+            Error::internal(stage, format!("flock({:?}) = {errno}", directory.lock()))
+        })?;
         let (_directory, socket) = socket_path(directory)?;
         let listener = seqpacket::listen(&socket).map_err(failed)?;
         let messages = std::fs::File::create(directory.messages())
             .map_err(|error| files::failed(stage, &directory.messages(), &error))?;
         let spawned = self
             .program
-            .start(pod.as_str(), messages.as_fd(), listener.as_fd(), lock.as_fd())
+            .start(
+                pod.as_str(),
+                messages.as_fd(),
+                listener.as_fd(),
+                lock.as_fd(),
+            )
             .map_err(failed)?;
         Ok(Process {
             pid: spawned.pid,
@@ -120,7 +126,10 @@ impl Host for LinuxHost {
     fn reap(&self, pidfd: BorrowedFd<'_>) {
         use rustix::process::{WaitId, WaitIdOptions, waitid};
         // After a restart it is not our child (ECHILD) and init has taken it.
-        let reaped = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let reaped = waitid(
+            WaitId::PidFd(pidfd),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
         tracing::trace!(?reaped, "supervisor reaped");
     }
 
@@ -220,16 +229,19 @@ impl Host for LinuxHost {
             return false;
         };
         // Not `Cgroup::remove`, which also takes what is below.
-        self.layout().hierarchies().iter().fold(true, |gone, hierarchy| {
-            match std::fs::remove_dir(hierarchy.mount_point.join(path.as_str())) {
-                Ok(()) => gone,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone,
-                Err(error) => {
-                    tracing::debug!(cgroup = %path, %error, "a cgroup stays");
-                    false
+        self.layout()
+            .hierarchies()
+            .iter()
+            .fold(true, |gone, hierarchy| {
+                match std::fs::remove_dir(hierarchy.mount_point.join(path.as_str())) {
+                    Ok(()) => gone,
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone,
+                    Err(error) => {
+                        tracing::debug!(cgroup = %path, %error, "a cgroup stays");
+                        false
+                    }
                 }
-            }
-        })
+            })
     }
 
     fn groups_below(&self, path: &str) -> Result<Vec<String>> {
@@ -335,8 +347,9 @@ fn cgroup_error(error: CgroupError) -> Error {
 fn open_lock(directory: &PodDirectory) -> Result<OwnedFd> {
     let path = directory.lock();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
-        .map_err(|errno| Error::internal("open the pod's lock", format!("open({path:?}) = {errno}")))
+    rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| {
+        Error::internal("open the pod's lock", format!("open({path:?}) = {errno}"))
+    })
 }
 
 /// The socket's path by way of its directory's descriptor: a socket's address
@@ -345,7 +358,10 @@ fn socket_path(directory: &PodDirectory) -> Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let path = directory.path();
     let open = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
-        Error::internal("open the pod's directory", format!("open({path:?}) = {errno}"))
+        Error::internal(
+            "open the pod's directory",
+            format!("open({path:?}) = {errno}"),
+        )
     })?;
     let socket = PathBuf::from(format!("/proc/self/fd/{}/sock", open.as_raw_fd()));
     Ok((open, socket))

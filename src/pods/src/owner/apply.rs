@@ -79,11 +79,7 @@ impl Owner {
         self.land(Request::Create(id), answer);
     }
 
-    fn started(
-        &mut self,
-        id: ContainerId,
-        result: std::result::Result<Started, Box<NotStarted>>,
-    ) {
+    fn started(&mut self, id: ContainerId, result: std::result::Result<Started, Box<NotStarted>>) {
         self.queue.started(&id, result.is_ok());
         let answer = match result {
             Ok(started) => {
@@ -213,11 +209,18 @@ impl Owner {
         let ticket = Ticket::Request(request);
         if let Some(flight) = self.flights.remove(&ticket) {
             let took = flight.since.elapsed();
-            self.pod.env.metrics.operation(ticket.name(), answer.is_ok(), took);
+            self.pod
+                .env
+                .metrics
+                .operation(ticket.name(), answer.is_ok(), took);
             let milliseconds = took.as_secs_f64() * 1e3;
             match &answer {
-                Ok(_) => tracing::info!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, "done"),
-                Err(error) => tracing::warn!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, %error, "failed"),
+                Ok(_) => {
+                    tracing::info!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, "done")
+                }
+                Err(error) => {
+                    tracing::warn!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, %error, "failed")
+                }
             }
             // First the state, then the answer: who has the answer sees it.
             self.publish();
@@ -227,7 +230,11 @@ impl Owner {
 
     /// Takes the exits that are already here.
     pub(super) fn drain_events(&mut self) {
-        while let Some(Ok(exited)) = self.events.as_mut().map(tokio::sync::mpsc::Receiver::try_recv) {
+        while let Some(Ok(exited)) = self
+            .events
+            .as_mut()
+            .map(tokio::sync::mpsc::Receiver::try_recv)
+        {
             self.container_exited(exited);
         }
     }
@@ -236,7 +243,8 @@ impl Owner {
     pub(super) fn death_note(&self) -> String {
         format!(
             "its supervisor (process {}) died; its containers were killed",
-            self.supervisor_pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+            self.supervisor_pid
+                .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
         )
     }
 }

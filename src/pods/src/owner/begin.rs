@@ -41,7 +41,10 @@ impl Owner {
                     Err(None)
                 }
                 Some((holder, _)) => {
-                    let name = format!("{} (attempt {}) in pod {}", spec.name, spec.attempt, self.pod.id);
+                    let name = format!(
+                        "{} (attempt {}) in pod {}",
+                        spec.name, spec.attempt, self.pod.id
+                    );
                     ask.answer(Err(Error::AlreadyExists {
                         what: "container",
                         name,
@@ -52,7 +55,10 @@ impl Owner {
                 }
             },
             Want::Start(id) => {
-                let target = self.entries.get(id).map(|entry| self.check_target(&entry.record.spec));
+                let target = self
+                    .entries
+                    .get(id)
+                    .map(|entry| self.check_target(&entry.record.spec));
                 match target {
                     Some(Err(error)) => {
                         ask.answer(Err(error));
@@ -61,7 +67,10 @@ impl Owner {
                     _ => Ok(ask),
                 }
             }
-            Want::Record { overhead, resources } => {
+            Want::Record {
+                overhead,
+                resources,
+            } => {
                 self.record.overhead = overhead.as_deref().cloned();
                 self.record.resources = resources.as_deref().cloned();
                 self.write_pod();
@@ -78,9 +87,9 @@ impl Owner {
         let pod = Arc::clone(&self.pod);
         match ask.want {
             Want::Use(id) => {
-                let given = self.link_and(&id).map(|(link, entry)| {
-                    Given::Use(Arc::clone(&entry.container), link)
-                });
+                let given = self
+                    .link_and(&id)
+                    .map(|(link, entry)| Given::Use(Arc::clone(&entry.container), link));
                 let _gone = ask.reply.send(given);
             }
             Want::Create(id, spec) => match self.link() {
@@ -173,7 +182,10 @@ impl Owner {
     /// Joins an operation in flight.
     pub(super) fn join(&mut self, ask: Ask) {
         if let Want::Stop(id, grace) = &ask.want
-            && let Some(kill_at) = self.entries.get(id).and_then(|entry| entry.kill_at.as_ref())
+            && let Some(kill_at) = self
+                .entries
+                .get(id)
+                .and_then(|entry| entry.kill_at.as_ref())
         {
             let sooner = after(*grace);
             kill_at.send_if_modified(|until| {
@@ -187,7 +199,10 @@ impl Owner {
         let ticket = Ticket::Request(ask.request());
         match self.flights.get_mut(&ticket) {
             Some(flight) => flight.replies.push(ask.reply),
-            None => ask.answer(Err(Error::internal("join an operation", "it is not in flight"))),
+            None => ask.answer(Err(Error::internal(
+                "join an operation",
+                "it is not in flight",
+            ))),
         }
     }
 
@@ -223,8 +238,12 @@ impl Owner {
             _ => "used",
         };
         let id = match &ask.want {
-            Want::Create(id, _) | Want::Start(id) | Want::Stop(id, _) | Want::Remove(id)
-            | Want::Update(id, _) | Want::Use(id) => id.as_str(),
+            Want::Create(id, _)
+            | Want::Start(id)
+            | Want::Stop(id, _)
+            | Want::Remove(id)
+            | Want::Update(id, _)
+            | Want::Use(id) => id.as_str(),
             _ => "",
         };
         match refusal {
@@ -256,20 +275,34 @@ impl Owner {
     pub(super) fn what_is_waited_for(&self) -> String {
         let pod = &self.pod.id;
         match self.queue.supervisor() {
-            Supervisor::Unattached => format!("connect to the supervisor of pod {pod} after a restart"),
-            Supervisor::Dying => format!("the end of the containers of pod {pod}, whose supervisor died"),
+            Supervisor::Unattached => {
+                format!("connect to the supervisor of pod {pod} after a restart")
+            }
+            Supervisor::Dying => {
+                format!("the end of the containers of pod {pod}, whose supervisor died")
+            }
             Supervisor::Attached | Supervisor::Dead => {
                 let mut names: Vec<_> = self.flights.keys().map(Ticket::name).collect();
                 names.sort_unstable();
                 names.dedup();
-                format!("the end of other operations on pod {pod} ({})", names.join(", "))
+                format!(
+                    "the end of other operations on pod {pod} ({})",
+                    names.join(", ")
+                )
             }
         }
     }
 
     /// Who has a container's name, with its specification.
-    fn holder(&self, name: &str, attempt: u32) -> Option<(ContainerId, Arc<insula_isolators::spec::ContainerSpec>)> {
-        let made = self.entries.iter().map(|(id, entry)| (id, &entry.record.spec));
+    fn holder(
+        &self,
+        name: &str,
+        attempt: u32,
+    ) -> Option<(ContainerId, Arc<insula_isolators::spec::ContainerSpec>)> {
+        let made = self
+            .entries
+            .iter()
+            .map(|(id, entry)| (id, &entry.record.spec));
         made.chain(&self.making)
             .find(|(_, spec)| spec.name == name && spec.attempt == attempt)
             .map(|(id, spec)| (id.clone(), Arc::clone(spec)))
@@ -277,7 +310,8 @@ impl Owner {
 
     /// A container is being removed, so its name will be free.
     fn is_going(&self, id: &ContainerId) -> bool {
-        self.flights.contains_key(&Ticket::Request(Request::Remove(id.clone())))
+        self.flights
+            .contains_key(&Ticket::Request(Request::Remove(id.clone())))
     }
 
     /// A container whose PID namespace is to be joined has to run.
@@ -288,24 +322,38 @@ impl Owner {
         }
         let target = self.entries.get(namespaces.target_id.as_str());
         let running = target.is_some_and(|entry| entry.state == ContainerState::Running);
-        start::check_target(target.map(|entry| &entry.container), running, &namespaces.target_id)
+        start::check_target(
+            target.map(|entry| &entry.container),
+            running,
+            &namespaces.target_id,
+        )
     }
 
     fn link(&self) -> Result<Arc<crate::link::Link>> {
         self.link.clone().ok_or_else(|| {
-            Error::internal("reach the pod's supervisor", format!("pod {} has no connection", self.pod.id))
+            Error::internal(
+                "reach the pod's supervisor",
+                format!("pod {} has no connection", self.pod.id),
+            )
         })
     }
 
     fn link_and(&self, id: &ContainerId) -> Result<(Arc<crate::link::Link>, &Entry)> {
         let link = self.link()?;
-        let entry = self.entries.get(id).ok_or_else(|| Error::no_container(id.as_str()))?;
+        let entry = self
+            .entries
+            .get(id)
+            .ok_or_else(|| Error::no_container(id.as_str()))?;
         Ok((link, entry))
     }
 
     fn remains(&self) -> Remains {
         Remains {
-            containers: self.entries.values().map(|entry| Arc::clone(&entry.container)).collect(),
+            containers: self
+                .entries
+                .values()
+                .map(|entry| Arc::clone(&entry.container))
+                .collect(),
             link: self.link.clone(),
             process: self.process.clone(),
             made_cgroups: self.record.made_cgroups.clone(),

@@ -41,7 +41,9 @@ impl Owner {
     pub(super) fn begin_adoption(&mut self) {
         self.queue.set_supervisor(Supervisor::Unattached);
         let pod = Arc::clone(&self.pod);
-        self.launch(Ticket::Adopt, async move { Finished::Adopted(adopt::adopt(&pod).await) });
+        self.launch(Ticket::Adopt, async move {
+            Finished::Adopted(adopt::adopt(&pod).await)
+        });
     }
 
     /// The connection ended. That is no proof of death: look for it again.
@@ -59,7 +61,12 @@ impl Owner {
         match adoption {
             Adoption::Dead => self.supervisor_died(),
             Adoption::Found { .. } if self.queue.supervisor() != Supervisor::Unattached => {}
-            Adoption::Found { link, events, hello, pidfd } => {
+            Adoption::Found {
+                link,
+                events,
+                hello,
+                pidfd,
+            } => {
                 tracing::debug!(pod = %self.pod.id, pid = hello.pid, "supervisor adopted");
                 self.link = Some(link);
                 self.events = Some(events);
@@ -75,7 +82,8 @@ impl Owner {
 
     /// Takes over what happened while nobody listened.
     fn learn(&mut self, hello: &Hello) {
-        let mut known: std::collections::BTreeSet<ContainerId> = self.entries.keys().cloned().collect();
+        let mut known: std::collections::BTreeSet<ContainerId> =
+            self.entries.keys().cloned().collect();
         for state in &hello.containers {
             let Ok(id) = ContainerId::parse(&state.container_id) else {
                 continue;
@@ -120,10 +128,16 @@ impl Owner {
         tokio::spawn(async move {
             let deadline = pod.env.config.deadlines.supervisor;
             for request in [
-                Request::KillAll { container_id: id.to_string() },
-                Request::Forget { container_id: id.to_string() },
+                Request::KillAll {
+                    container_id: id.to_string(),
+                },
+                Request::Forget {
+                    container_id: id.to_string(),
+                },
             ] {
-                let answer = link.try_ask("discard a container", request, &[], deadline).await;
+                let answer = link
+                    .try_ask("discard a container", request, &[], deadline)
+                    .await;
                 tracing::debug!(container = %id, ?answer, "discarded");
             }
         });
@@ -133,7 +147,12 @@ impl Owner {
     pub(super) fn supervisor_died(&mut self) {
         let expected = self.queue.is_ending();
         self.drain_events();
-        if expected || !matches!(self.queue.supervisor(), Supervisor::Attached | Supervisor::Unattached) {
+        if expected
+            || !matches!(
+                self.queue.supervisor(),
+                Supervisor::Attached | Supervisor::Unattached
+            )
+        {
             return;
         }
         self.pod.env.metrics.supervisor_died();

@@ -20,26 +20,42 @@ fn a_life_in_order() {
     let mut queue = Queue::new();
     let one = id(1);
     let steps: [(Request, Decision, fn(&mut Queue, &ContainerId)); 5] = [
-        (Request::Create(one.clone()), Decision::Begin, |queue, id| {
-            queue.created(id, true);
+        (
+            Request::Create(one.clone()),
+            Decision::Begin,
+            |queue, id| {
+                queue.created(id, true);
+            },
+        ),
+        (Request::Start(one.clone()), Decision::Begin, |queue, id| {
+            queue.started(id, true)
         }),
-        (Request::Start(one.clone()), Decision::Begin, |queue, id| queue.started(id, true)),
         (Request::Use(one.clone()), Decision::Begin, |_, _| {}),
         (Request::Stop(one.clone()), Decision::Begin, |queue, id| {
             queue.exited(id);
             queue.stop_ended(id);
         }),
-        (Request::Remove(one.clone()), Decision::Begin, |queue, id| queue.removed(id, true)),
+        (
+            Request::Remove(one.clone()),
+            Decision::Begin,
+            |queue, id| queue.removed(id, true),
+        ),
     ];
     for (request, expected, then) in steps {
         assert_eq!(queue.ask(&request), expected, "{request:?}");
         then(&mut queue, &one);
     }
-    assert_eq!(queue.ask(&Request::Stop(one)), Decision::Refuse(Refusal::NoContainer));
+    assert_eq!(
+        queue.ask(&Request::Stop(one)),
+        Decision::Refuse(Refusal::NoContainer)
+    );
     assert_eq!(queue.ask(&Request::StopPod), Decision::Begin);
     queue.pod_stopped(true);
     assert_eq!(queue.ask(&Request::StopPod), Decision::Done);
-    assert_eq!(queue.ask(&Request::Create(id(2))), Decision::Refuse(Refusal::PodNotReady));
+    assert_eq!(
+        queue.ask(&Request::Create(id(2))),
+        Decision::Refuse(Refusal::PodNotReady)
+    );
     assert_eq!(queue.ask(&Request::RemovePod), Decision::Begin);
 }
 
@@ -60,7 +76,11 @@ fn states_allow_what_they_should() {
         (Exited, Request::Stop(id(0)), Decision::Done),
         (Running, Request::Remove(id(0)), Decision::Begin),
     ] {
-        assert_eq!(pod_with(&[now]).ask(&request), expected, "{now:?} {request:?}");
+        assert_eq!(
+            pod_with(&[now]).ask(&request),
+            expected,
+            "{now:?} {request:?}"
+        );
     }
 }
 
@@ -86,7 +106,10 @@ fn stopping_a_pod_waits_for_a_creation_but_not_for_a_stop() {
     assert_eq!(queue.ask(&Request::Create(id(1))), Decision::Begin);
     assert_eq!(queue.ask(&Request::StopPod), Decision::Wait);
     assert!(!queue.is_ready());
-    assert_eq!(queue.ask(&Request::Create(id(2))), Decision::Refuse(Refusal::PodNotReady));
+    assert_eq!(
+        queue.ask(&Request::Create(id(2))),
+        Decision::Refuse(Refusal::PodNotReady)
+    );
     queue.created(&id(1), false);
     assert_eq!(queue.ask(&Request::StopPod), Decision::Begin);
 }
@@ -97,7 +120,10 @@ fn a_pod_whose_supervisor_died_can_be_stopped_and_removed() {
     queue.set_supervisor(Supervisor::Dying);
     assert!(!queue.is_ready());
     assert_eq!(queue.ask(&Request::StopPod), Decision::Wait);
-    assert_eq!(queue.ask(&Request::Use(id(0))), Decision::Refuse(Refusal::PodNotReady));
+    assert_eq!(
+        queue.ask(&Request::Use(id(0))),
+        Decision::Refuse(Refusal::PodNotReady)
+    );
     queue.exited(&id(0));
     queue.set_supervisor(Supervisor::Dead);
     queue.set_supervisor(Supervisor::Attached);
@@ -166,21 +192,30 @@ impl Model {
                 assert!(!(starts && self.closed), "{request:?} in a closed pod");
                 self.in_flight.push(request);
             }
-            Decision::Join => assert!(self.in_flight.contains(&request), "{request:?} joins nothing"),
+            Decision::Join => assert!(
+                self.in_flight.contains(&request),
+                "{request:?} joins nothing"
+            ),
             Decision::Wait => assert!(
                 !self.in_flight.is_empty()
-                    || matches!(queue.supervisor(), Supervisor::Unattached | Supervisor::Dying),
+                    || matches!(
+                        queue.supervisor(),
+                        Supervisor::Unattached | Supervisor::Dying
+                    ),
                 "{request:?} waits for nothing"
             ),
             Decision::Done | Decision::Refuse(_) => {}
         }
-        let pod_operation = self.in_flight.iter().any(|r| matches!(r, Request::StopPod | Request::RemovePod));
+        let pod_operation = self
+            .in_flight
+            .iter()
+            .any(|r| matches!(r, Request::StopPod | Request::RemovePod));
         assert!(
             !pod_operation
-                || self.in_flight.iter().all(|r| matches!(
-                    r,
-                    Request::StopPod | Request::RemovePod | Request::Stop(_)
-                )),
+                || self
+                    .in_flight
+                    .iter()
+                    .all(|r| matches!(r, Request::StopPod | Request::RemovePod | Request::Stop(_))),
             "{:?}",
             self.in_flight
         );

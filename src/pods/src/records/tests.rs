@@ -47,7 +47,10 @@ fn container(pod_id: PodId) -> ContainerRecord {
 }
 
 fn records(directory: &Path, boot: &str) -> Records {
-    Records::new(Paths::new(&directory.join("state"), &directory.join("root")), boot)
+    Records::new(
+        Paths::new(&directory.join("state"), &directory.join("root")),
+        boot,
+    )
 }
 
 #[test]
@@ -56,7 +59,10 @@ fn what_was_written_is_read() {
     let records = records(directory.path(), "boot");
     let pod = pod(PodId::random().unwrap());
     let container = container(pod.id.clone());
-    let paths = Paths::new(&directory.path().join("state"), &directory.path().join("root"));
+    let paths = Paths::new(
+        &directory.path().join("state"),
+        &directory.path().join("root"),
+    );
     fs::create_dir_all(paths.pod(&pod.id).container(&container.id)).unwrap();
     records.write_pod(&pod).unwrap();
     records.write_container(&container).unwrap();
@@ -71,14 +77,19 @@ fn what_cannot_be_used_is_moved_aside_and_nothing_else() {
     let cases: [(&str, Spoil); 4] = [
         ("cut", |json| json[..json.len() / 2].to_owned()),
         ("empty", |_| String::new()),
-        ("version", |json| json.replace("\"version\": 1", "\"version\": 99")),
+        ("version", |json| {
+            json.replace("\"version\": 1", "\"version\": 99")
+        }),
         ("field", |json| json.replace("\"progress\"", "\"progres\"")),
     ];
     for (name, spoil) in cases {
         let directory = tempfile::tempdir().unwrap();
         let records = records(directory.path(), "boot");
         let (good, bad) = (pod(PodId::random().unwrap()), pod(PodId::random().unwrap()));
-        let paths = Paths::new(&directory.path().join("state"), &directory.path().join("root"));
+        let paths = Paths::new(
+            &directory.path().join("state"),
+            &directory.path().join("root"),
+        );
         for pod in [&good, &bad] {
             fs::create_dir_all(paths.pod(&pod.id).path()).unwrap();
             records.write_pod(pod).unwrap();
@@ -89,10 +100,17 @@ fn what_cannot_be_used_is_moved_aside_and_nothing_else() {
         assert_eq!(found.pods, vec![(good, vec![])], "{name}");
         assert_eq!(found.set_aside.len(), 1, "{name}");
         assert!(!paths.pod(&bad.id).path().exists(), "{name}");
-        assert_eq!(fs::read_dir(paths.set_aside()).unwrap().count(), 1, "{name}");
+        assert_eq!(
+            fs::read_dir(paths.set_aside()).unwrap().count(),
+            1,
+            "{name}"
+        );
         assert!(found.aside_pods.contains(&bad.id), "{name}");
         let again = records.read_all().unwrap();
-        assert!(again.aside_pods.contains(&bad.id) && again.set_aside.is_empty(), "{name}");
+        assert!(
+            again.aside_pods.contains(&bad.id) && again.set_aside.is_empty(),
+            "{name}"
+        );
     }
 }
 
@@ -119,7 +137,10 @@ fn reasons_are_the_ones_kubelet_knows() {
 fn records_of_another_boot_are_void() {
     let directory = tempfile::tempdir().unwrap();
     let pod = pod(PodId::random().unwrap());
-    let paths = Paths::new(&directory.path().join("state"), &directory.path().join("root"));
+    let paths = Paths::new(
+        &directory.path().join("state"),
+        &directory.path().join("root"),
+    );
     fs::create_dir_all(paths.pod(&pod.id).path()).unwrap();
     records(directory.path(), "before").write_pod(&pod).unwrap();
     let found = records(directory.path(), "after").read_all().unwrap();

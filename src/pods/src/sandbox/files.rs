@@ -59,7 +59,11 @@ pub(crate) fn write(
         None => of_host("/etc/hosts")?,
     };
     let hostname = format!("{hostname}\n").into_bytes();
-    for (name, content) in [("resolv.conf", resolv_conf), ("hosts", hosts), ("hostname", hostname)] {
+    for (name, content) in [
+        ("resolv.conf", resolv_conf),
+        ("hosts", hosts),
+        ("hostname", hostname),
+    ] {
         files::write_atomically(&directory.join(name), &content, 0o644)?;
     }
     Ok(())
@@ -110,7 +114,10 @@ mod tests {
 
     #[test]
     fn hosts_names_the_pod() {
-        let text = hosts("web", &["10.1.2.3".parse().unwrap(), "fd00::1".parse().unwrap()]);
+        let text = hosts(
+            "web",
+            &["10.1.2.3".parse().unwrap(), "fd00::1".parse().unwrap()],
+        );
         assert!(text.contains("127.0.0.1\tlocalhost\n") && text.contains("\n::1\tlocalhost"));
         assert!(text.ends_with("10.1.2.3\tweb\nfd00::1\tweb\n"));
     }
@@ -121,8 +128,14 @@ mod tests {
         write(directory.path(), "web", None, None).unwrap();
         let host = std::fs::read("/etc/hosts").unwrap_or_default();
         assert_eq!(std::fs::read(directory.path().join("hosts")).unwrap(), host);
-        assert_eq!(std::fs::read(directory.path().join("hostname")).unwrap(), b"web\n");
+        assert_eq!(
+            std::fs::read(directory.path().join("hostname")).unwrap(),
+            b"web\n"
+        );
         write(directory.path(), "web", Some(&Dns::default()), Some(&[])).unwrap();
-        assert_eq!(std::fs::read(directory.path().join("resolv.conf")).unwrap(), b"");
+        assert_eq!(
+            std::fs::read(directory.path().join("resolv.conf")).unwrap(),
+            b""
+        );
     }
 }

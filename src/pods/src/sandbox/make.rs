@@ -26,7 +26,8 @@ pub(crate) struct Made {
 /// Goes through the phases; on an error everything is undone.
 pub(crate) async fn make(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Result<Made> {
     let metadata = &spec.metadata;
-    let span = info_span!("run pod", pod = %id, namespace = metadata.namespace, name = metadata.name);
+    let span =
+        info_span!("run pod", pod = %id, namespace = metadata.namespace, name = metadata.name);
     let pod = Arc::new(Pod::new(env, id, spec));
     go(pod).instrument(span).await
 }

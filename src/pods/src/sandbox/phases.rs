@@ -58,7 +58,10 @@ pub(super) struct Attached {
 impl Begun {
     pub(super) async fn new(pod: Arc<Pod>) -> Result<Self> {
         let directory = pod.directory.path().to_str().ok_or_else(|| {
-            Error::InvalidArgument(format!("the state directory {:?} is not UTF-8", pod.directory.path()))
+            Error::InvalidArgument(format!(
+                "the state directory {:?} is not UTF-8",
+                pod.directory.path()
+            ))
         })?;
         let plan = plan::plan(&pod.spec, &pod.hostname, directory)?;
         let record = PodRecord {
@@ -117,7 +120,11 @@ impl Begun {
     }
 
     pub(super) async fn fail(self) {
-        report(&self.pod, "directory", files::remove_tree(self.pod.directory.path()));
+        report(
+            &self.pod,
+            "directory",
+            files::remove_tree(self.pod.directory.path()),
+        );
     }
 }
 
@@ -227,7 +234,11 @@ impl Isolated {
             after: deadline,
         };
         let attach = pod.env.network.attach(&attachment);
-        Ok(Some(tokio::time::timeout(deadline, attach).await.map_err(late)??))
+        Ok(Some(
+            tokio::time::timeout(deadline, attach)
+                .await
+                .map_err(late)??,
+        ))
     }
 
     async fn write_files(&self, ips: Option<Vec<IpAddr>>) -> Result<Option<Vec<IpAddr>>> {
@@ -236,7 +247,12 @@ impl Isolated {
         let deadline = pod.env.config.deadlines.supervisor;
         blocking(stage, deadline, move || {
             let directory = pod.directory.files();
-            pod_files::write(&directory, &pod.hostname, pod.spec.dns.as_ref(), ips.as_deref())?;
+            pod_files::write(
+                &directory,
+                &pod.hostname,
+                pod.spec.dns.as_ref(),
+                ips.as_deref(),
+            )?;
             Ok(ips)
         })
         .await
@@ -291,7 +307,10 @@ pub(crate) async fn release(pod: &Pod) -> Result<()> {
     let path = pod.env.paths.network_namespace(&pod.id);
     let deadline = pod.env.config.deadlines.supervisor;
     let stage = format!("release the network namespace of pod {}", pod.id);
-    blocking(stage, deadline, move || host.release_network_namespace(&path)).await
+    blocking(stage, deadline, move || {
+        host.release_network_namespace(&path)
+    })
+    .await
 }
 
 /// Detaches a pod from the network.
@@ -302,12 +321,14 @@ pub(crate) async fn detach(pod: &Pod) -> Result<()> {
     let deadline = pod.env.config.deadlines.service;
     let namespace = pod.env.paths.network_namespace(&pod.id);
     let detach = pod.env.network.detach(&pod.id, &namespace);
-    tokio::time::timeout(deadline, detach).await.unwrap_or_else(|_| {
-        Err(Error::DeadlineExceeded {
-            stage: format!("detach pod {} from the network", pod.id),
-            after: deadline,
+    tokio::time::timeout(deadline, detach)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::DeadlineExceeded {
+                stage: format!("detach pod {} from the network", pod.id),
+                after: deadline,
+            })
         })
-    })
 }
 
 /// What a supervisor wrote before it could not be reached.
@@ -318,7 +339,10 @@ fn messages(pod: &Pod) -> String {
 
 fn add(error: Error, message: &str) -> Error {
     match error {
-        Error::Internal { stage, message: why } if !message.is_empty() => Error::Internal {
+        Error::Internal {
+            stage,
+            message: why,
+        } if !message.is_empty() => Error::Internal {
             stage,
             message: format!("{why}; it wrote: {message}"),
         },

@@ -29,11 +29,15 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
         ("uid", &spec.metadata.uid),
     ] {
         if value.chars().any(char::is_control) {
-            return Err(Error::InvalidArgument(format!("the pod's {what} {value:?} has control characters")));
+            return Err(Error::InvalidArgument(format!(
+                "the pod's {what} {value:?} has control characters"
+            )));
         }
     }
     if spec.metadata.name.is_empty() {
-        return Err(Error::InvalidArgument("the pod has no name in its metadata".to_owned()));
+        return Err(Error::InvalidArgument(
+            "the pod has no name in its metadata".to_owned(),
+        ));
     }
     if spec.namespaces.user_namespace {
         return Err(Error::Unimplemented(
@@ -48,7 +52,8 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
     }
     let network = own_or_host("network", spec.namespaces.network)?;
     let ipc = own_or_host("ipc", spec.namespaces.ipc)?;
-    let settings = sysctls::of_pod(spec).map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
+    let settings =
+        sysctls::of_pod(spec).map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
     Ok(PodPlan {
         network,
         ipc,
@@ -84,13 +89,19 @@ mod tests {
     fn namespaces_follow_the_specification() {
         let mut spec = pod_spec("web");
         let planned = plan(&spec, "web", "/run").unwrap();
-        assert_eq!((planned.network, planned.ipc, planned.uts), (PodOrHost::Pod, PodOrHost::Pod, PodOrHost::Pod));
+        assert_eq!(
+            (planned.network, planned.ipc, planned.uts),
+            (PodOrHost::Pod, PodOrHost::Pod, PodOrHost::Pod)
+        );
         assert!(planned.shared_pid);
         assert_eq!(planned.sysctls["net.ipv4.ip_unprivileged_port_start"], "0");
         spec.namespaces.network = NamespaceMode::Node;
         spec.namespaces.pid = NamespaceMode::Container;
         let planned = plan(&spec, "web", "/run").unwrap();
-        assert_eq!((planned.network, planned.uts), (PodOrHost::Host, PodOrHost::Host));
+        assert_eq!(
+            (planned.network, planned.uts),
+            (PodOrHost::Host, PodOrHost::Host)
+        );
         assert!(!planned.shared_pid && planned.sysctls.is_empty());
     }
 
@@ -99,12 +110,22 @@ mod tests {
         let cases: [(fn(&mut PodSpec), &str); 6] = [
             (|spec| spec.runtime_handler = "kata".to_owned(), "\"kata\""),
             (|spec| spec.metadata.name.clear(), "no name"),
-            (|spec| spec.metadata.uid = "a\nb".to_owned(), "control characters"),
-            (|spec| spec.namespaces.network = NamespaceMode::Container, "network namespace"),
-            (|spec| spec.namespaces.user_namespace = true, "user namespace"),
+            (
+                |spec| spec.metadata.uid = "a\nb".to_owned(),
+                "control characters",
+            ),
+            (
+                |spec| spec.namespaces.network = NamespaceMode::Container,
+                "network namespace",
+            ),
+            (
+                |spec| spec.namespaces.user_namespace = true,
+                "user namespace",
+            ),
             (
                 |spec| {
-                    spec.sysctls.insert("kernel.core_pattern".to_owned(), "|/bin/sh".to_owned());
+                    spec.sysctls
+                        .insert("kernel.core_pattern".to_owned(), "|/bin/sh".to_owned());
                 },
                 "kernel.core_pattern",
             ),
@@ -116,6 +137,9 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
         }
         let long = "x".repeat(65);
-        assert!(matches!(plan(&pod_spec("web"), &long, "/run"), Err(Error::InvalidArgument(_))));
+        assert!(matches!(
+            plan(&pod_spec("web"), &long, "/run"),
+            Err(Error::InvalidArgument(_))
+        ));
     }
 }

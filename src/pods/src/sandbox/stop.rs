@@ -77,7 +77,10 @@ pub(crate) async fn remove(pod: Arc<Pod>, remains: Arc<Remains>) -> Result<()> {
         let directory = pod.directory.path().to_owned();
         let deadline = pod.env.config.deadlines.service;
         let stage = format!("remove the directory of pod {}", pod.id);
-        errors.note("directory", blocking(stage, deadline, move || files::remove_tree(&directory)).await);
+        errors.note(
+            "directory",
+            blocking(stage, deadline, move || files::remove_tree(&directory)).await,
+        );
     }
     errors.into_result()
 }
@@ -89,12 +92,23 @@ async fn end_supervisor(pod: &Pod, remains: &Remains) -> Result<()> {
     };
     let deadlines = pod.env.config.deadlines;
     let asked = match &remains.link {
-        Some(link) => link.ask("end the supervisor", Request::Shutdown, &[], deadlines.supervisor).await,
+        Some(link) => {
+            link.ask(
+                "end the supervisor",
+                Request::Shutdown,
+                &[],
+                deadlines.supervisor,
+            )
+            .await
+        }
         None => Err(Error::internal("end the supervisor", "it is not connected")),
     };
     // It may end before its answer is read.
     tracing::debug!(pod = %pod.id, ?asked, "asked the supervisor to end");
-    if wait_for_end(pod, process, deadlines.kill / 4).await.is_err() {
+    if wait_for_end(pod, process, deadlines.kill / 4)
+        .await
+        .is_err()
+    {
         tracing::warn!(pod = %pod.id, ?asked, "the supervisor did not end by itself and is killed");
         pod.env.host.kill_process(process.as_fd())?;
         wait_for_end(pod, process, deadlines.kill).await?;

@@ -1,0 +1,220 @@
+//! What a daemon finds that starts after another.
+
+use super::{Bench, Fault, container_spec, pod_spec};
+use crate::filter::PodFilter;
+use crate::ids::{ContainerId, PodId};
+use crate::pods::Pods;
+use crate::status::{ContainerState, ExitReason, PodState};
+use insula_isolators::spec::ContainerSpec;
+use insula_wire::OsText;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// A daemon that can be killed.
+struct Daemon {
+    runtime: Runtime,
+    pods: Pods,
+}
+
+impl Daemon {
+    fn start(bench: &Bench) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let pods = runtime.block_on(bench.open());
+        Self { runtime, pods }
+    }
+
+    /// Ends at once, whatever it was doing.
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+
+    fn make(&self, name: &str) -> (PodId, ContainerId) {
+        self.runtime.block_on(async {
+            let pod = self.pods.run_sandbox(pod_spec(name)).await.unwrap();
+            let spec = ContainerSpec {
+                command: vec![OsText::try_from("sleep").unwrap()],
+                ..container_spec("main")
+            };
+            let id = self
+                .pods
+                .create_container(pod.as_str(), spec)
+                .await
+                .unwrap();
+            self.pods.start_container(id.as_str()).await.unwrap();
+            (pod, id)
+        })
+    }
+}
+
+async fn exited(pods: &Pods, id: &ContainerId) -> (i32, Option<ExitReason>) {
+    for _ in 0..500 {
+        let status = pods.container_status(id.as_str()).await.unwrap();
+        if status.state == ContainerState::Exited {
+            return (status.exit_code, status.reason);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{id} did not end");
+}
+
+#[test]
+fn pods_survive_the_daemon_and_ends_meanwhile_are_known() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(&bench);
+    let made: Vec<_> = (0..10)
+        .map(|number| daemon.make(&format!("pod{number}")))
+        .collect();
+    daemon.kill();
+    bench.supervisor(&made[3].0).end(made[3].1.as_str(), 42);
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        let listed = daemon
+            .pods
+            .list_sandboxes(&PodFilter::default())
+            .await
+            .unwrap();
+        assert_eq!(listed.len(), 10);
+        assert!(listed.iter().all(|pod| pod.state == PodState::Ready));
+        assert_eq!(
+            exited(&daemon.pods, &made[3].1).await,
+            (42, Some(ExitReason::Error))
+        );
+        for (number, (pod, id)) in made.iter().enumerate() {
+            if number != 3 {
+                let output = daemon
+                    .pods
+                    .exec_sync(id.as_str(), vec!["echo".try_into().unwrap()], None)
+                    .await;
+                assert_eq!(output.unwrap().code, 3);
+            }
+            daemon.pods.remove_sandbox(pod.as_str()).await.unwrap();
+        }
+        bench.settles().await;
+    });
+    daemon.kill();
+}
+
+#[test]
+fn a_supervisor_that_died_meanwhile_is_found_dead() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(&bench);
+    let ((one, ended), (two, killed)) = (daemon.make("one"), daemon.make("two"));
+    daemon.kill();
+    bench.supervisor(&one).end(ended.as_str(), 7);
+    bench.supervisor(&one).die();
+    bench.supervisor(&two).die();
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        assert_eq!(
+            exited(&daemon.pods, &ended).await,
+            (7, Some(ExitReason::Error)),
+            "from exit.json"
+        );
+        assert_eq!(
+            exited(&daemon.pods, &killed).await,
+            (137, Some(ExitReason::Error))
+        );
+        for pod in [&one, &two] {
+            assert_eq!(
+                daemon
+                    .pods
+                    .sandbox_status(pod.as_str())
+                    .await
+                    .unwrap()
+                    .state,
+                PodState::NotReady
+            );
+            daemon.pods.stop_sandbox(pod.as_str()).await.unwrap();
+            daemon.pods.remove_sandbox(pod.as_str()).await.unwrap();
+        }
+        bench.settles().await;
+    });
+    daemon.kill();
+}
+
+#[test]
+fn a_pod_that_was_being_made_is_undone() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(&bench);
+    bench.break_at(Some(Fault::HangAttach));
+    daemon.runtime.block_on(async {
+        let made = tokio::time::timeout(
+            Duration::from_millis(200),
+            daemon.pods.run_sandbox(pod_spec("web")),
+        );
+        assert!(made.await.is_err());
+    });
+    daemon.kill();
+    assert!(!bench.leftovers().is_empty());
+    bench.break_at(None);
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        assert!(
+            daemon
+                .pods
+                .list_sandboxes(&PodFilter::default())
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        bench.settles().await;
+        daemon.pods.run_sandbox(pod_spec("web")).await.unwrap();
+    });
+    daemon.kill();
+}
+
+#[test]
+fn what_belongs_to_nobody_is_removed_and_what_is_aside_is_kept() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(&bench);
+    let (pod, container) = daemon.make("web");
+    let (aside, kept) = daemon.make("aside");
+    daemon.kill();
+    let (nobody, orphan) = (PodId::random().unwrap(), ContainerId::random().unwrap());
+    let state = bench.config().state;
+    {
+        let mut world = bench.world();
+        world.rootfs.insert(orphan.clone());
+        world.attached.insert(nobody.clone());
+        world.groups.insert(format!("insula/{nobody}"));
+        world.groups.insert(format!("insula/{pod}/{orphan}"));
+    }
+    let netns = state.join("netns").join(nobody.as_str());
+    std::fs::write(&netns, "").unwrap();
+    std::fs::write(state.join("netns").join(aside.as_str()), "").unwrap();
+    std::fs::write(
+        state.join("pods").join(aside.as_str()).join("pod.json"),
+        "{",
+    )
+    .unwrap();
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        for _ in 0..500 {
+            let attached = bench.world().attached.contains(&nobody);
+            if !attached {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let world = bench.world();
+        assert!(!netns.exists());
+        assert!(!world.rootfs.contains(&orphan) && !world.attached.contains(&nobody));
+        assert!(
+            !world
+                .groups
+                .iter()
+                .any(|group| group.contains(nobody.as_str()) || group.contains(orphan.as_str()))
+        );
+        assert!(world.rootfs.contains(&container), "in use");
+        assert!(
+            world.rootfs.contains(&kept) && world.attached.contains(&aside),
+            "aside"
+        );
+        assert!(state.join("netns").join(aside.as_str()).exists(), "aside");
+    });
+    daemon.kill();
+}
