@@ -1,0 +1,67 @@
+#!/bin/bash
+# Process 1 of hack/vm's guest: what a node's init has set up before a container runtime starts,
+# then the command. Its output goes to the first serial line, everything else to the second,
+# where the last line is `hack-vm-exit: N`.
+set -u
+console=/dev/ttyS1
+exec <"/dev/null" >"$console" 2>&1
+
+mount_all() {
+  mountpoint -q /proc || mount -t proc proc /proc
+  mountpoint -q /sys || mount -t sysfs sysfs /sys
+  mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+  mountpoint -q /run || mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /run
+  mount -o remount,rw /
+  mkdir -p /dev/pts /dev/shm /dev/mqueue /run/netns /run/lock
+  mountpoint -q /dev/pts || mount -t devpts devpts /dev/pts
+  mount -o remount,gid=5,mode=0620,ptmxmode=0666 /dev/pts
+  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+  mount -t mqueue mqueue /dev/mqueue
+  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp
+  mount -t securityfs securityfs /sys/kernel/security
+  mount -t bpf bpf /sys/fs/bpf
+  # As systemd mounts it: controllers for everybody, limits that a child cannot loosen.
+  mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
+  mount --make-rshared /
+}
+
+give_controllers() {
+  local controller
+  for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+    echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
+  done
+}
+
+# The checkout where the host has it, and a cache that finds what the payload brought.
+link_payload() {
+  mkdir -p "$(dirname "$VM_REPO")" /root/.cache
+  ln -s /mnt/repo "$VM_REPO"
+  cp -rs /mnt/cache /root/.cache/insula
+}
+
+mount_all
+give_controllers
+. /mnt/environment
+link_payload
+hostname -F /etc/hostname
+ip link set lo up
+# A stack of a kernel that is stuck, before the host's patience ends.
+echo 10 >/proc/sys/kernel/printk
+dmesg -n 4
+export HOME=/root TERM=${VM_TERM:-dumb} PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+cd "$VM_REPO" || exit
+
+if [ "$VM_INTERACTIVE" = yes ]; then
+  stty -F /dev/ttyS0 sane
+  stty -F /dev/ttyS0 rows "$VM_ROWS" cols "$VM_COLUMNS"
+else
+  stty -F /dev/ttyS0 raw -echo
+fi
+echo "up after $(cut -d' ' -f1 /proc/uptime) s"
+setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
+status=$?
+sync
+echo "hack-vm-exit: $status"
+# The line must be out before the machine is gone.
+stty -F "$console" -echo
+busybox reboot -f
