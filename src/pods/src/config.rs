@@ -58,7 +58,7 @@ impl Default for Deadlines {
             supervisor: Duration::from_secs(20),
             adopt: Duration::from_secs(10),
             volumes: Duration::from_secs(30),
-            service: Duration::from_secs(180),
+            service: Duration::from_mins(3),
             kill: Duration::from_secs(10),
             drain: Duration::from_secs(1),
         }

@@ -1,11 +1,10 @@
 //! Containers: what one is, and the operations on it.
 
 use crate::host::Group;
-use crate::ids::{ContainerId, PodId};
+use crate::ids::ContainerId;
 use crate::records::{ContainerRecord, End};
 use crate::stats::ContainerStats;
 use crate::status::{ContainerState, ContainerStatus};
-use insula_isolators::spec::ContainerSpec;
 use insula_wire::LaunchPlan;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,8 +22,6 @@ pub(crate) mod update;
 #[derive(Debug)]
 pub(crate) struct Container {
     pub(crate) id: ContainerId,
-    pub(crate) pod_id: PodId,
-    pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) plan: Arc<LaunchPlan>,
     /// Its cgroup; `None` when that was gone before this daemon started.
     pub(crate) group: Option<Arc<dyn Group>>,
@@ -44,8 +41,6 @@ impl Container {
     ) -> Self {
         Self {
             id: record.id.clone(),
-            pod_id: record.pod_id.clone(),
-            spec: Arc::clone(&record.spec),
             plan: Arc::clone(&record.plan),
             group,
             ended,

@@ -99,6 +99,10 @@ pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
 
 impl Error {
     /// The system failed during a stage.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it is the last thing that is done with an error"
+    )]
     pub(crate) fn internal(stage: impl Into<String>, message: impl ToString) -> Self {
         Self::Internal {
             stage: stage.into(),

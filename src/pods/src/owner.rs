@@ -178,7 +178,7 @@ impl Owner {
                     None => return,
                 },
                 exited = next(&mut self.events) => match exited {
-                    Some(exited) => self.container_exited(exited),
+                    Some(exited) => self.container_exited(&exited),
                     None => self.link_lost(),
                 },
                 Some(finished) = self.operations.join_next_with_id() => self.finished(finished),

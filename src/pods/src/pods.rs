@@ -38,6 +38,10 @@ pub struct Pods {
 
 // === impl Pods ===
 
+#[expect(
+    clippy::unused_async,
+    reason = "which calls wait for something is not its callers' business"
+)]
 impl Pods {
     /// Reads all records, starts to take over the pods that they name, and
     /// gives back the pods as they were last seen. Never fails because of a

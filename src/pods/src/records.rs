@@ -327,10 +327,10 @@ impl Records {
         });
         match moved {
             Ok(()) => {
-                tracing::warn!(path = %path.display(), aside = %target.display(), why, "record cannot be used and was moved aside")
+                tracing::warn!(path = %path.display(), aside = %target.display(), why, "record cannot be used and was moved aside");
             }
             Err(error) => {
-                tracing::warn!(path = %path.display(), why, %error, "record cannot be used and could not be moved aside")
+                tracing::warn!(path = %path.display(), why, %error, "record cannot be used and could not be moved aside");
             }
         }
         found.set_aside.push((path.to_owned(), why.to_owned()));

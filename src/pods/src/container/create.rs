@@ -43,11 +43,11 @@ async fn go(
     closing: watch::Receiver<bool>,
 ) -> Result<Made> {
     let mut clock = Clock::new(&pod);
-    let begun = Begun::new(pod.clone(), id, spec, closing).await?;
+    let begun = Begun::new(pod.clone(), id, spec, closing)?;
     let rooted = match begun.root().await {
         Ok(next) => next,
         Err((before, error)) => {
-            before.fail().await;
+            before.fail();
             return Err(error);
         }
     };

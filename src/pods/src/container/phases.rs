@@ -69,7 +69,7 @@ pub(super) struct Forked {
 // === impl Begun ===
 
 impl Begun {
-    pub(super) async fn new(
+    pub(super) fn new(
         pod: Arc<Pod>,
         id: ContainerId,
         spec: Arc<ContainerSpec>,
@@ -111,7 +111,7 @@ impl Begun {
         }
     }
 
-    pub(super) async fn fail(self) {
+    pub(super) fn fail(self) {
         let directory = self.pod.directory.container(&self.id);
         report(&self.id, "directory", files::remove_tree(&directory));
     }
@@ -199,7 +199,7 @@ impl Rooted {
             files::remove_tree(&pod.env.paths.container_volumes(&id)),
         );
         report(&id, "rootfs", pod.env.images.remove_rootfs(&id).await);
-        self.before.fail().await;
+        self.before.fail();
     }
 }
 

@@ -83,7 +83,7 @@ impl Copy {
         }
         let stat = rustix::fs::fstat(source).map_err(|errno| format!("fstat() = {errno}"))?;
         let failed = |errno| format!("set owner and mode = {errno}");
-        rustix::fs::fchown(target, owner(&stat), group(&stat)).map_err(failed)?;
+        rustix::fs::fchown(target, Some(owner(&stat)), Some(group(&stat))).map_err(failed)?;
         rustix::fs::fchmod(target, mode(&stat)).map_err(failed)
     }
 
@@ -115,7 +115,8 @@ impl Copy {
                 std::io::copy(&mut std::fs::File::from(from), &mut made)
                     .map_err(|error| format!("copy: {error}"))?;
                 let failed = |errno| format!("set owner and mode = {errno}");
-                rustix::fs::fchown(&made, owner(&stat), group(&stat)).map_err(failed)?;
+                rustix::fs::fchown(&made, Some(owner(&stat)), Some(group(&stat)))
+                    .map_err(failed)?;
                 rustix::fs::fchmod(&made, mode(&stat)).map_err(failed)
             }
             FileType::Symlink => {
@@ -126,8 +127,8 @@ impl Copy {
                 rustix::fs::chownat(
                     target,
                     name,
-                    owner(&stat),
-                    group(&stat),
+                    Some(owner(&stat)),
+                    Some(group(&stat)),
                     AtFlags::SYMLINK_NOFOLLOW,
                 )
                 .map_err(|errno| format!("fchownat() = {errno}"))
@@ -153,12 +154,12 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
         .map_err(|errno| Error::internal("open a volume", format!("open({path:?}) = {errno}")))
 }
 
-fn owner(stat: &Stat) -> Option<Uid> {
-    Some(Uid::from_raw(stat.st_uid))
+fn owner(stat: &Stat) -> Uid {
+    Uid::from_raw(stat.st_uid)
 }
 
-fn group(stat: &Stat) -> Option<Gid> {
-    Some(Gid::from_raw(stat.st_gid))
+fn group(stat: &Stat) -> Gid {
+    Gid::from_raw(stat.st_gid)
 }
 
 fn mode(stat: &Stat) -> Mode {

@@ -74,6 +74,10 @@ async fn unknown(pod: &Pod, container: &Container, error: Error) -> Box<NotStart
 // === impl NotStarted ===
 
 impl NotStarted {
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "its users hold it boxed: results stay small"
+    )]
     fn new(reason: ExitReason, error: Error) -> Box<Self> {
         let end = End {
             code: 128,

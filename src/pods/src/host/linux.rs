@@ -29,6 +29,8 @@ pub(crate) struct LinuxHost {
     facts: HostFacts,
     program: SealedProgram,
     supervisors: Cgroup,
+    /// Groups that all pods share, outermost first.
+    shared: [CgroupPath; 2],
 }
 
 #[derive(Debug)]
@@ -45,18 +47,32 @@ impl LinuxHost {
                 format!("{error}; it is installed beside the daemon as `insula-pod`"),
             )
         })?;
-        let path = format!("{}/supervisors", config.cgroup_parent.trim_matches('/'));
-        let supervisors = Cgroup::create(&facts.cgroup, &parse(&path)?)
+        let parent = parse(config.cgroup_parent.trim_matches('/'))?;
+        let path = parse(&format!("{parent}/supervisors"))?;
+        let supervisors = Cgroup::create(&facts.cgroup, &path)
             .map_err(|error| Error::internal("make the cgroup of supervisors", error))?;
         Ok(Self {
             facts,
             program,
             supervisors,
+            shared: [parent, path],
         })
     }
 
     fn layout(&self) -> &Layout {
         &self.facts.cgroup
+    }
+}
+
+impl Drop for LinuxHost {
+    /// Nothing is left of a daemon that ends without pods. With pods, their
+    /// supervisors hold the groups.
+    fn drop(&mut self) {
+        for group in self.shared.iter().rev() {
+            if !self.remove_empty_group(group.as_str()) {
+                break;
+            }
+        }
     }
 }
 

@@ -170,11 +170,18 @@ impl Owner {
     }
 
     /// A container's main process ended.
-    pub(super) fn container_exited(&mut self, exited: Exited) {
+    pub(super) fn container_exited(&mut self, exited: &Exited) {
         let Ok(id) = ContainerId::parse(&exited.container_id) else {
             tracing::warn!(pod = %self.pod.id, container = exited.container_id, "the supervisor told of the end of an unknown container");
             return;
         };
+        let starting = self
+            .flights
+            .contains_key(&Ticket::Request(Request::Start(id.clone())));
+        if starting && exited.exit.started_at == 0 {
+            // The start failed; its answer says why, and ends the container.
+            return;
+        }
         if let Some(entry) = self.entries.get_mut(&id)
             && exited.exit.started_at != 0
         {
@@ -205,6 +212,10 @@ impl Owner {
     }
 
     /// Answers all who wait for an operation.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "its callers are done with the answer"
+    )]
     fn land(&mut self, request: Request, answer: Result<Given>) {
         let ticket = Ticket::Request(request);
         if let Some(flight) = self.flights.remove(&ticket) {
@@ -216,10 +227,10 @@ impl Owner {
             let milliseconds = took.as_secs_f64() * 1e3;
             match &answer {
                 Ok(_) => {
-                    tracing::info!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, "done")
+                    tracing::info!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, "done");
                 }
                 Err(error) => {
-                    tracing::warn!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, %error, "failed")
+                    tracing::warn!(pod = %self.pod.id, operation = ticket.name(), ms = milliseconds, %error, "failed");
                 }
             }
             // First the state, then the answer: who has the answer sees it.
@@ -235,7 +246,7 @@ impl Owner {
             .as_mut()
             .map(tokio::sync::mpsc::Receiver::try_recv)
         {
-            self.container_exited(exited);
+            self.container_exited(&exited);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How requests are checked, begun and joined.
 
-use super::types::{Finished, Flight, Ticket};
+use super::types::{Finished, Flight, Reply, Ticket};
 use super::{Ask, Entry, Given, Owner, Want};
 use crate::container::{create, end, start, update};
 use crate::error::{Error, Result};
@@ -9,14 +9,14 @@ use crate::queue::{Refusal, Request, Supervisor};
 use crate::records::Progress;
 use crate::sandbox::stop::{self, Remains};
 use crate::status::ContainerState;
-use insula_isolators::spec::NamespaceMode;
+use insula_isolators::spec::{ContainerSpec, NamespaceMode, Resources};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The longest grace period that is kept; a century stands for "for ever".
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 impl Owner {
     /// What a request needs beside the queue's consent. `Err` holds nothing
@@ -85,98 +85,118 @@ impl Owner {
     pub(super) fn begin(&mut self, ask: Ask) {
         let ticket = Ticket::Request(ask.request());
         let pod = Arc::clone(&self.pod);
+        let reply = ask.reply;
         match ask.want {
             Want::Use(id) => {
                 let given = self
                     .link_and(&id)
                     .map(|(link, entry)| Given::Use(Arc::clone(&entry.container), link));
-                let _gone = ask.reply.send(given);
+                let _gone = reply.send(given);
             }
-            Want::Create(id, spec) => match self.link() {
-                Ok(link) => {
-                    self.making.insert(id.clone(), Arc::clone(&spec));
-                    let closing = self.closing.subscribe();
-                    self.fly(ticket, ask.reply, async move {
-                        let made = create::create(pod, link, id.clone(), spec, closing).await;
-                        Finished::Created(id, made.map(Box::new))
-                    });
-                }
-                Err(error) => {
-                    self.queue.created(&id, false);
-                    let _gone = ask.reply.send(Err(error));
-                }
-            },
-            Want::Start(id) => match self.link_and(&id) {
-                Ok((link, entry)) => {
-                    let container = Arc::clone(&entry.container);
-                    self.fly(ticket, ask.reply, async move {
-                        Finished::Started(id, start::start(pod, link, container).await)
-                    });
-                }
-                Err(error) => {
-                    self.queue.started(&id, false);
-                    let _gone = ask.reply.send(Err(error));
-                }
-            },
-            Want::Stop(id, grace) => {
-                let (kill_at, watched) = watch::channel(after(grace));
-                match self.link_and(&id) {
-                    Ok((link, entry)) => {
-                        let container = Arc::clone(&entry.container);
-                        if let Some(entry) = self.entries.get_mut(&id) {
-                            entry.kill_at = Some(kill_at);
-                        }
-                        self.fly(ticket, ask.reply, async move {
-                            let result = end::stop(pod, link, container, watched).await;
-                            Finished::Stopped(id, result)
-                        });
-                    }
-                    Err(error) => {
-                        self.queue.stop_ended(&id);
-                        let _gone = ask.reply.send(Err(error));
-                    }
-                }
-            }
-            Want::Remove(id) => match self.entries.get(&id) {
-                Some(entry) => {
-                    let (container, link) = (Arc::clone(&entry.container), self.link.clone());
-                    self.fly(ticket, ask.reply, async move {
-                        Finished::Removed(id, end::remove(pod, link, container).await)
-                    });
-                }
-                None => {
-                    self.queue.removed(&id, true);
-                    let _gone = ask.reply.send(Err(Error::no_container(id)));
-                }
-            },
-            Want::Update(id, want) => match self.entries.get(&id) {
-                Some(entry) => {
-                    let container = Arc::clone(&entry.container);
-                    let merged = update::merge(&entry.record.resources, &want);
-                    self.fly(ticket, ask.reply, async move {
-                        let result = update::update(pod, container, *want).await;
-                        Finished::Updated(id, Box::new(merged), result)
-                    });
-                }
-                None => {
-                    self.queue.update_ended(&id);
-                    let _gone = ask.reply.send(Err(Error::no_container(id)));
-                }
-            },
+            Want::Create(id, spec) => self.begin_create(ticket, reply, id, spec),
+            Want::Start(id) => self.begin_start(ticket, reply, id),
+            Want::Stop(id, grace) => self.begin_stop(ticket, reply, id, grace),
+            Want::Remove(id) => self.begin_remove(ticket, reply, id),
+            Want::Update(id, want) => self.begin_update(ticket, reply, id, *want),
             Want::StopPod => {
                 let remains = Arc::new(self.remains());
-                self.fly(ticket, ask.reply, async move {
+                self.fly(ticket, reply, async move {
                     Finished::PodStopped(stop::stop(pod, remains).await)
                 });
             }
             Want::RemovePod => {
                 let remains = Arc::new(self.remains());
-                self.fly(ticket, ask.reply, async move {
+                self.fly(ticket, reply, async move {
                     Finished::PodRemoved(stop::remove(pod, remains).await)
                 });
             }
+            // Answered before the queue is asked.
             Want::Record { .. } => {}
         }
+    }
+
+    fn begin_create(
+        &mut self,
+        ticket: Ticket,
+        reply: Reply,
+        id: ContainerId,
+        spec: Arc<ContainerSpec>,
+    ) {
+        let link = match self.link() {
+            Ok(link) => link,
+            Err(error) => {
+                self.queue.created(&id, false);
+                let _gone = reply.send(Err(error));
+                return;
+            }
+        };
+        self.making.insert(id.clone(), Arc::clone(&spec));
+        let (pod, closing) = (Arc::clone(&self.pod), self.closing.subscribe());
+        self.fly(ticket, reply, async move {
+            let made = create::create(pod, link, id.clone(), spec, closing).await;
+            Finished::Created(id, made.map(Box::new))
+        });
+    }
+
+    fn begin_start(&mut self, ticket: Ticket, reply: Reply, id: ContainerId) {
+        let (link, container) = match self.link_and(&id) {
+            Ok((link, entry)) => (link, Arc::clone(&entry.container)),
+            Err(error) => {
+                self.queue.started(&id, false);
+                let _gone = reply.send(Err(error));
+                return;
+            }
+        };
+        let pod = Arc::clone(&self.pod);
+        self.fly(ticket, reply, async move {
+            Finished::Started(id, start::start(pod, link, container).await)
+        });
+    }
+
+    fn begin_stop(&mut self, ticket: Ticket, reply: Reply, id: ContainerId, grace: Duration) {
+        let (link, container) = match self.link_and(&id) {
+            Ok((link, entry)) => (link, Arc::clone(&entry.container)),
+            Err(error) => {
+                self.queue.stop_ended(&id);
+                let _gone = reply.send(Err(error));
+                return;
+            }
+        };
+        let (kill_at, watched) = watch::channel(after(grace));
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.kill_at = Some(kill_at);
+        }
+        let pod = Arc::clone(&self.pod);
+        self.fly(ticket, reply, async move {
+            Finished::Stopped(id, end::stop(pod, link, container, watched).await)
+        });
+    }
+
+    fn begin_remove(&mut self, ticket: Ticket, reply: Reply, id: ContainerId) {
+        let Some(entry) = self.entries.get(&id) else {
+            self.queue.removed(&id, true);
+            let _gone = reply.send(Err(Error::no_container(id)));
+            return;
+        };
+        let (pod, link) = (Arc::clone(&self.pod), self.link.clone());
+        let container = Arc::clone(&entry.container);
+        self.fly(ticket, reply, async move {
+            Finished::Removed(id, end::remove(pod, link, container).await)
+        });
+    }
+
+    fn begin_update(&mut self, ticket: Ticket, reply: Reply, id: ContainerId, want: Resources) {
+        let Some(entry) = self.entries.get(&id) else {
+            self.queue.update_ended(&id);
+            let _gone = reply.send(Err(Error::no_container(id)));
+            return;
+        };
+        let (pod, container) = (Arc::clone(&self.pod), Arc::clone(&entry.container));
+        let merged = update::merge(&entry.record.resources, &want);
+        self.fly(ticket, reply, async move {
+            let result = update::update(pod, container, want).await;
+            Finished::Updated(id, Box::new(merged), result)
+        });
     }
 
     /// Joins an operation in flight.
@@ -210,7 +230,7 @@ impl Owner {
     pub(super) fn fly(
         &mut self,
         ticket: Ticket,
-        reply: tokio::sync::oneshot::Sender<Result<Given>>,
+        reply: Reply,
         operation: impl Future<Output = Finished> + Send + 'static,
     ) {
         self.flights.insert(ticket.clone(), Flight::new(reply));
@@ -294,11 +314,7 @@ impl Owner {
     }
 
     /// Who has a container's name, with its specification.
-    fn holder(
-        &self,
-        name: &str,
-        attempt: u32,
-    ) -> Option<(ContainerId, Arc<insula_isolators::spec::ContainerSpec>)> {
+    fn holder(&self, name: &str, attempt: u32) -> Option<(ContainerId, Arc<ContainerSpec>)> {
         let made = self
             .entries
             .iter()
@@ -315,7 +331,7 @@ impl Owner {
     }
 
     /// A container whose PID namespace is to be joined has to run.
-    fn check_target(&self, spec: &insula_isolators::spec::ContainerSpec) -> Result<()> {
+    fn check_target(&self, spec: &ContainerSpec) -> Result<()> {
         let namespaces = &spec.security.namespaces;
         if namespaces.pid != NamespaceMode::Target {
             return Ok(());

@@ -20,7 +20,7 @@ use std::time::Duration;
 const REASON: &str = "SupervisorDied";
 
 /// Longer than any supervisor lives.
-const ALWAYS: Duration = Duration::from_secs(100 * 365 * 86_400);
+const ALWAYS: Duration = Duration::from_hours(100 * 365 * 24);
 
 impl Owner {
     /// Waits for the supervisor's end, beside all else.
@@ -157,7 +157,7 @@ impl Owner {
         }
         self.pod.env.metrics.supervisor_died();
         self.record.progress = Progress::Broken;
-        self.record.reason = REASON.to_owned();
+        REASON.clone_into(&mut self.record.reason);
         self.record.message = self.death_note();
         tracing::error!(pod = %self.pod.id, message = self.record.message, "the pod is not ready");
         self.forget_supervisor();

@@ -23,6 +23,9 @@ pub(crate) struct Ask {
     pub(crate) deadline: Instant,
 }
 
+/// Where an answer goes.
+pub(super) type Reply = oneshot::Sender<Result<Given>>;
+
 /// What is wanted.
 #[derive(Debug)]
 pub(crate) enum Want {
@@ -62,7 +65,7 @@ pub(crate) enum Ticket {
 /// An operation in flight: who waits for it, and since when.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) replies: Vec<oneshot::Sender<Result<Given>>>,
+    pub(super) replies: Vec<Reply>,
     pub(super) since: Instant,
 }
 
@@ -127,7 +130,7 @@ impl Ask {
 // === impl Flight ===
 
 impl Flight {
-    pub(super) fn new(reply: oneshot::Sender<Result<Given>>) -> Self {
+    pub(super) fn new(reply: Reply) -> Self {
         Self {
             replies: vec![reply],
             since: Instant::now(),

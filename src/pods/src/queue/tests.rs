@@ -15,11 +15,13 @@ fn pod_with(states: &[ContainerState]) -> Queue {
     queue
 }
 
+type Then = fn(&mut Queue, &ContainerId);
+
 #[test]
 fn a_life_in_order() {
     let mut queue = Queue::new();
     let one = id(1);
-    let steps: [(Request, Decision, fn(&mut Queue, &ContainerId)); 5] = [
+    let steps: [(Request, Decision, Then); 5] = [
         (
             Request::Create(one.clone()),
             Decision::Begin,
@@ -28,7 +30,7 @@ fn a_life_in_order() {
             },
         ),
         (Request::Start(one.clone()), Decision::Begin, |queue, id| {
-            queue.started(id, true)
+            queue.started(id, true);
         }),
         (Request::Use(one.clone()), Decision::Begin, |_, _| {}),
         (Request::Stop(one.clone()), Decision::Begin, |queue, id| {

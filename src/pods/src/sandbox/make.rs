@@ -45,7 +45,7 @@ async fn go(pod: Arc<Pod>) -> Result<Made> {
     let supervised = match begun.start().await {
         Ok(next) => next,
         Err((before, error)) => {
-            before.fail().await;
+            before.fail();
             return Err(error);
         }
     };

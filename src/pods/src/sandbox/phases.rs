@@ -85,7 +85,7 @@ impl Begun {
                 Ok(begun)
             }
             Err(error) => {
-                begun.fail().await;
+                begun.fail();
                 Err(error)
             }
         }
@@ -119,7 +119,7 @@ impl Begun {
         }
     }
 
-    pub(super) async fn fail(self) {
+    pub(super) fn fail(self) {
         report(
             &self.pod,
             "directory",
@@ -180,7 +180,7 @@ impl Supervised {
         let pod = &self.before.pod;
         let killed = kill(pod, self.process.pidfd, pod.env.config.deadlines.kill).await;
         report(pod, "supervisor", killed);
-        self.before.fail().await;
+        self.before.fail();
     }
 }
 

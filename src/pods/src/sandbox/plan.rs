@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        let cases: [(fn(&mut PodSpec), &str); 6] = [
+        type Change = fn(&mut PodSpec);
+        let cases: [(Change, &str); 6] = [
             (|spec| spec.runtime_handler = "kata".to_owned(), "\"kata\""),
             (|spec| spec.metadata.name.clear(), "no name"),
             (

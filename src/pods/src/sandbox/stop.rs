@@ -72,7 +72,16 @@ pub(crate) async fn remove(pod: Arc<Pod>, remains: Arc<Remains>) -> Result<()> {
     for result in join_all(removals).await {
         errors.note("container", result);
     }
-    errors.note("pod", stop(Arc::clone(&pod), Arc::clone(&remains)).await);
+    if errors.first.is_none() {
+        // The containers are gone; what is left is the pod's own.
+        let rest = Remains {
+            containers: Vec::new(),
+            link: remains.link.clone(),
+            process: remains.process.clone(),
+            made_cgroups: remains.made_cgroups.clone(),
+        };
+        errors.note("pod", stop(Arc::clone(&pod), Arc::new(rest)).await);
+    }
     if errors.first.is_none() {
         let directory = pod.directory.path().to_owned();
         let deadline = pod.env.config.deadlines.service;

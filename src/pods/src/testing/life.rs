@@ -73,7 +73,7 @@ async fn a_whole_life_leaves_nothing() {
         pods.start_container(id.as_str()).await,
         Err(Error::FailedPrecondition(_))
     ));
-    pods.stop_container(id.as_str(), Duration::from_secs(60))
+    pods.stop_container(id.as_str(), Duration::from_mins(1))
         .await
         .unwrap();
     pods.stop_container(id.as_str(), Duration::ZERO)
@@ -317,7 +317,7 @@ async fn a_shorter_stop_shortens_the_one_in_flight() {
     pods.start_container(id.as_str()).await.unwrap();
     let (slow, slow_id) = (pods.clone(), id.clone());
     let slow = tokio::spawn(async move {
-        slow.stop_container(slow_id.as_str(), Duration::from_secs(3600))
+        slow.stop_container(slow_id.as_str(), Duration::from_hours(1))
             .await
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -347,7 +347,7 @@ async fn a_pod_s_stop_ends_a_grace_period_and_a_hanging_creation() {
     pods.start_container(id.as_str()).await.unwrap();
     let (slow, slow_id) = (pods.clone(), id.clone());
     let slow = tokio::spawn(async move {
-        slow.stop_container(slow_id.as_str(), Duration::from_secs(3600))
+        slow.stop_container(slow_id.as_str(), Duration::from_hours(1))
             .await
     });
     bench.break_at(Some(Fault::HangVolume));

@@ -8,7 +8,8 @@ use super::fakes::{Fault, Machine, same};
 use insula_sys::seqpacket;
 use insula_wire::channel::{Packet, RequestReader};
 use insula_wire::message::{
-    Answer, ContainerState, Event, Exit, Failure, FailureKind, FromSupervisor, Reply, Request,
+    Answer, ContainerState, Event, ExecRequest, Exit, Failure, FailureKind, FromSupervisor, Reply,
+    Request,
 };
 use insula_wire::plan::Process;
 use insula_wire::{LaunchPlan, WIRE_VERSION};
@@ -231,42 +232,7 @@ impl Supervisor {
                     }
                 }
             }
-            Request::Exec(exec) => {
-                let process =
-                    insula_sys::fd::read_sealed(descriptors.into_iter().next().unwrap(), 1 << 20)
-                        .unwrap();
-                let process: Process = serde_json::from_slice(&process).unwrap();
-                let name = process.args[0].to_string_lossy().into_owned();
-                for stream in ["out", "err"] {
-                    let (read, write) = rustix::pipe::pipe().unwrap();
-                    given.push(read);
-                    let flood = name == "flood";
-                    std::thread::spawn(move || {
-                        use std::io::Write as _;
-                        let mut write = std::fs::File::from(write);
-                        let _ = write.write_all(stream.as_bytes());
-                        if flood {
-                            let _ = write.write_all(&vec![b'x'; crate::exec::OUTPUT_LIMIT + 1000]);
-                        }
-                    });
-                }
-                let daemon = daemon.try_clone_to_owned().unwrap();
-                std::thread::spawn(move || {
-                    let timed_out = name == "hang";
-                    std::thread::sleep(Duration::from_millis(if timed_out {
-                        exec.timeout_ms
-                    } else {
-                        20
-                    }));
-                    let event = Event::ExecExited {
-                        exec_id: exec.exec_id,
-                        code: 3,
-                        timed_out,
-                    };
-                    send(daemon.as_fd(), &FromSupervisor::Event(event), &[]);
-                });
-                Ok(Answer::ExecStarted { pid: 2 })
-            }
+            Request::Exec(exec) => Ok(run_exec(daemon, &exec, descriptors, given)),
             Request::Shutdown => {
                 *then = Box::new(|| self.die());
                 Ok(Answer::Done)
@@ -324,6 +290,48 @@ impl Supervisor {
             .map(|program| program.name.clone())
             .ok_or_else(|| failure(FailureKind::NotFound))
     }
+}
+
+fn run_exec(
+    daemon: BorrowedFd<'_>,
+    exec: &ExecRequest,
+    descriptors: Vec<OwnedFd>,
+    given: &mut Vec<OwnedFd>,
+) -> Answer {
+    let process =
+        insula_sys::fd::read_sealed(descriptors.into_iter().next().unwrap(), 1 << 20).unwrap();
+    let process: Process = serde_json::from_slice(&process).unwrap();
+    let name = process.args[0].to_string_lossy().into_owned();
+    for stream in ["out", "err"] {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        given.push(read);
+        let flood = name == "flood";
+        std::thread::spawn(move || {
+            use std::io::Write as _;
+            let mut write = std::fs::File::from(write);
+            let _ = write.write_all(stream.as_bytes());
+            if flood {
+                let _ = write.write_all(&vec![b'x'; crate::exec::OUTPUT_LIMIT + 1000]);
+            }
+        });
+    }
+    let (exec_id, timeout_ms) = (exec.exec_id, exec.timeout_ms);
+    let daemon = daemon.try_clone_to_owned().unwrap();
+    std::thread::spawn(move || {
+        let timed_out = name == "hang";
+        std::thread::sleep(Duration::from_millis(if timed_out {
+            timeout_ms
+        } else {
+            20
+        }));
+        let event = Event::ExecExited {
+            exec_id,
+            code: 3,
+            timed_out,
+        };
+        send(daemon.as_fd(), &FromSupervisor::Event(event), &[]);
+    });
+    Answer::ExecStarted { pid: 2 }
 }
 
 fn failure(kind: FailureKind) -> Failure {
