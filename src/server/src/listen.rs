@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::server::NamedService as _;
 use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
 
 /// Largest request and answer in bytes: what kubelet and crictl use.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -40,7 +42,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
     grace: Duration,
 ) -> Result<(), ServeError> {
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RuntimeServiceServer<Service>>().await;
     health.set_serving::<ImageServiceServer<Service>>().await;
     let runtime = RuntimeServiceServer::new(service.clone())
@@ -69,17 +71,29 @@ pub async fn serve(
         ended = &mut serving => return Ok(ended?),
         () = stop => {}
     }
-    // Ends the streams of those who watch the health.
+    say_goodbye(&mut health).await;
+    let _ = stopping.send(());
+    match tokio::time::timeout(grace, serving).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(ServeError::StillRunning(grace)),
+    }
+}
+
+/// Tells those who watch the health, and ends their streams, which would go on
+/// for ever.
+async fn say_goodbye(health: &mut HealthReporter) {
     health
         .set_not_serving::<RuntimeServiceServer<Service>>()
         .await;
     health
         .set_not_serving::<ImageServiceServer<Service>>()
         .await;
-    let _ = stopping.send(());
-    match tokio::time::timeout(grace, serving).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => Err(ServeError::StillRunning(grace)),
+    for name in [
+        RuntimeServiceServer::<Service>::NAME,
+        ImageServiceServer::<Service>::NAME,
+        "",
+    ] {
+        health.clear_service_status(name).await;
     }
 }
 

@@ -146,7 +146,8 @@ impl Outcome {
             .seconds
             .with_label_values(&[self.method, outcome])
             .observe(elapsed.as_secs_f64());
-        let milliseconds = elapsed.as_secs_f64() * 1000.0;
+        // Whole microseconds, so that the number stays short.
+        let milliseconds = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
         let _entered = self.span.enter();
         match (code, self.frequency) {
             // Not there is an answer like any other to someone who polls.

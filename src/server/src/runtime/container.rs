@@ -30,7 +30,8 @@ pub(super) async fn create(
     }
     let config = required(asked.config, "config")?;
     let spec = convert::container::from_cri(config).map_err(|error| error.within("config"))?;
-    let container = service.pods().create_container(&pod, spec).await?;
+    // Large, since the whole of a container's making is in it.
+    let container = Box::pin(service.pods().create_container(&pod, spec)).await?;
     Ok(CreateContainerResponse {
         container_id: container.into(),
     })
