@@ -1,6 +1,7 @@
 //! A daemon that a command starts by itself.
 
 use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,14 +21,16 @@ const READY: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(10);
 /// How often to look.
 const TICK: Duration = Duration::from_millis(10);
-/// How much of the end of its log is read for an error.
-const EXCERPT: usize = 4096;
+/// How much of the end of its log is read for an error, in bytes.
+const EXCERPT: u64 = 4096;
 
 /// A child process `insula serve`.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
+    /// Where in the log this daemon begins; before it are the words of earlier ones.
+    log_start: u64,
 }
 
 /// Starts a daemon and waits until it answers.
@@ -90,6 +93,10 @@ fn spawn(address: &Address, place: &Embedded) -> Result<Daemon, ClientError> {
         .mode(0o600)
         .open(&log)
         .map_err(ClientError::file(format!("open {}", log.display())))?;
+    let log_start = output
+        .metadata()
+        .map_err(ClientError::file(format!("read {}", log.display())))?
+        .len();
     let errors = output
         .try_clone()
         .map_err(ClientError::file("copy a file descriptor"))?;
@@ -112,7 +119,11 @@ fn spawn(address: &Address, place: &Embedded) -> Result<Daemon, ClientError> {
         .process_group(0)
         .spawn()
         .map_err(ClientError::file("start a daemon"))?;
-    Ok(Daemon { child, log })
+    Ok(Daemon {
+        child,
+        log,
+        log_start,
+    })
 }
 
 impl Daemon {
@@ -132,7 +143,7 @@ impl Daemon {
     fn failed(&self, what: String) -> ClientError {
         ClientError::Embedded {
             what,
-            log: last_words(&self.log),
+            log: last_words(&self.log, self.log_start),
         }
     }
 
@@ -159,8 +170,14 @@ impl Daemon {
 }
 
 /// The end of the daemon's log; empty if it cannot be read.
-fn last_words(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let start = text.len().saturating_sub(EXCERPT);
-    String::from_utf8_lossy(&text[start..]).into_owned()
+fn last_words(log: &Path, start: u64) -> String {
+    let read = || {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(start.max(length.saturating_sub(EXCERPT))))?;
+        let mut text = Vec::new();
+        file.take(EXCERPT).read_to_end(&mut text)?;
+        io::Result::Ok(text)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }

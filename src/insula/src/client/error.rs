@@ -117,7 +117,10 @@ fn human(status: &Status) -> String {
     };
     match status.code() {
         Code::Unimplemented => format!("this daemon cannot do that: {message}"),
-        Code::Unavailable => format!("the daemon is gone or going: {message}"),
+        // With a cause it comes from the connection; without, the daemon says it of a registry.
+        Code::Unavailable if std::error::Error::source(status).is_some() => {
+            format!("the daemon is gone or going: {message}")
+        }
         Code::DeadlineExceeded => format!("it took too long: {message}"),
         Code::PermissionDenied | Code::Unauthenticated => format!("not allowed: {message}"),
         Code::ResourceExhausted => format!("too much for the daemon: {message}"),
