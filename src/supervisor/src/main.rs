@@ -42,6 +42,9 @@ fn serve() -> insula_sys::Result<()> {
     let proof = SingleThread::prove()?;
     let [listener, lock, program] = insula_sys::fd::take_inherited([LISTENER, LOCK, PROGRAM])?;
     drop(program);
+    // Executed through a descriptor, we would be called by its number.
+    rustix::thread::set_name(c"insula-pod")
+        .map_err(|errno| insula_sys::Error::new("prctl(PR_SET_NAME, \"insula-pod\")", errno))?;
     // Nobody reads our memory or our descriptors, whatever rights a process of
     // the pod may have been given.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

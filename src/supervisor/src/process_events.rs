@@ -45,6 +45,10 @@ impl Supervisor {
         else {
             return;
         };
+        if !crate::poll::has_input(socket) {
+            // Another event of the same turn has taken what there was.
+            return;
+        }
         match receive(socket) {
             Some((Report::Cloned(pid), _)) => self.container_cloned(id, pid),
             Some((Report::Terminal, descriptors)) => self.container_terminal(id, descriptors),
@@ -343,6 +347,9 @@ impl Supervisor {
         let Some(exec) = self.execs.get_mut(&id) else {
             return;
         };
+        if !crate::poll::has_input(&exec.socket) {
+            return;
+        }
         match receive(&exec.socket) {
             Some((Report::Ready(program), _)) => exec.program = program,
             Some((Report::Failed(failure), _)) => {

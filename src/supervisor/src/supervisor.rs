@@ -145,6 +145,10 @@ impl Supervisor {
         let Some(daemon) = &mut self.daemon else {
             return;
         };
+        if !crate::poll::has_input(&daemon.socket) {
+            // The event was that of a connection that was replaced since.
+            return;
+        }
         match daemon.reader.receive(daemon.socket.as_fd()) {
             Ok(None) => {}
             Ok(Some((envelope, descriptors))) => {

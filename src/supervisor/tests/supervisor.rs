@@ -163,6 +163,25 @@ fn a_shared_pid_namespace_has_a_reaper_with_nothing() {
     assert!(!text.contains("pid 1\n"), "{text}");
     assert!(text.contains("CapEff:\t0000000000000000"), "{text}");
     assert!(text.contains("CapBnd:\t0000000000000000"), "{text}");
+    let script = "ls /proc/self/fd; echo out; echo err >&2; echo path > /dev/stderr";
+    let mut streams = plan(&pod, "streams", &["sh", "-c", script]);
+    streams.namespaces.pid = PidNamespace::Pod;
+    streams.links = vec![insula_wire::plan::Symlink {
+        path: "/dev/stderr".to_owned(),
+        target: "/proc/self/fd/2".to_owned(),
+    }];
+    let (_, mut log) = pod.output_of(&streams);
+    log.sort();
+    let expected = [
+        "stderr F err",
+        "stderr F path",
+        "stdout F 0",
+        "stdout F 1",
+        "stdout F 2",
+        "stdout F 3",
+        "stdout F out",
+    ];
+    assert_eq!(log, expected);
     let mut missing = plan(&pod, "missing", &["nothing-here"]);
     missing.namespaces.pid = PidNamespace::Pod;
     let failure = pod.run(&missing).unwrap_err();

@@ -13,11 +13,16 @@ use std::io::{Read, Seek, SeekFrom, Write};
 /// Whatever else in the process still owns a closed descriptor must never run
 /// again, which is why this is for forked children only.
 pub fn close_all_except(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut numbers: Vec<u32> = keep
-        .iter()
-        .map(|fd| fd.as_raw_fd().unsigned_abs())
-        .collect();
+    close_all_but_numbers(
+        keep.iter()
+            .map(|fd| fd.as_raw_fd().unsigned_abs())
+            .collect(),
+    )
+}
+
+fn close_all_but_numbers(mut numbers: Vec<u32>) -> Result<()> {
     numbers.sort_unstable();
+    numbers.dedup();
     let mut first = 0;
     for number in numbers {
         if number > first {
@@ -31,7 +36,8 @@ pub fn close_all_except(keep: &[BorrowedFd<'_>]) -> Result<()> {
 fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: close_range(2) takes plain numbers. Closing a descriptor that
     // some value still owns breaks I/O safety only if that value is used
-    // again; the caller is a forked child that uses none but the kept ones.
+    // again; the callers are a forked child that uses none but the kept ones,
+    // and a program that has opened nothing yet.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) } {
         0 => Ok(()),
         _ => Err(Error::new(
@@ -41,10 +47,14 @@ fn close_range(first: u32, last: u32) -> Result<()> {
     }
 }
 
-/// Takes ownership of descriptors the process was born with, and marks them
-/// close-on-exec. To be called once, before anything else is opened. Fails with
-/// `EBADF` where one is not open.
+/// Takes ownership of descriptors the process was born with, marks them
+/// close-on-exec, and closes whatever else above standard error came along. To
+/// be called once, before anything is opened. Fails with `EBADF` where one is
+/// not open.
 pub fn take_inherited<const N: usize>(numbers: [i32; N]) -> Result<[OwnedFd; N]> {
+    let mut keep: Vec<u32> = vec![0, 1, 2];
+    keep.extend(numbers.iter().map(|number| number.unsigned_abs()));
+    close_all_but_numbers(keep)?;
     for number in numbers {
         // SAFETY: F_SETFD takes a plain number and flags, fcntl(2).
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {

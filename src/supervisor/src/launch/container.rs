@@ -81,7 +81,7 @@ impl Birth<'_> {
         if let Some(streams) = &self.streams {
             keep.extend(streams.descriptors());
         }
-        step("close inherited descriptors", fd::close_all_except(&keep))
+        super::close_inherited(&keep)
     }
 
     fn read_plan(&self) -> Result<LaunchPlan, Failure> {

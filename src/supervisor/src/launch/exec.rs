@@ -77,7 +77,7 @@ impl Birth<'_> {
         let mut keep = vec![self.reporter.socket(), self.process.as_fd(), self.main];
         keep.extend(self.streams.descriptors());
         keep.extend(self.cgroups.iter().flat_map(|cgroup| cgroup.descriptors()));
-        step("close inherited descriptors", fd::close_all_except(&keep))
+        super::close_inherited(&keep)
     }
 
     fn read_process(&self) -> Result<Process, Failure> {

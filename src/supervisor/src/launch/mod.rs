@@ -30,8 +30,18 @@ use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, fd};
 use insula_wire::message::Failure;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+
+/// Closes what a child has no use for. 0, 1 and 2 stay taken until the
+/// container's streams replace them: else the next descriptor that is opened
+/// would get such a number, and closing it later would close a stream.
+fn close_inherited(theirs: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let mut keep = vec![streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
+    keep.extend(theirs);
+    step("close inherited descriptors", fd::close_all_except(&keep))
+}
 
 /// Executes in a process that nobody else can see. Returns only on failure.
 fn execute_alone(program: &Program, terminal: bool) -> Failure {
