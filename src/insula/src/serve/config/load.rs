@@ -1,7 +1,6 @@
 //! Finding the files.
 
-use super::read::{ConfigError, apply};
-use super::{Config, DEFAULT_FILE};
+use super::{Config, ConfigError, DEFAULT_FILE, apply};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ mod load;
 mod read;
 
 pub(crate) use load::{Loaded, Sources, load};
-pub(crate) use read::ConfigError;
+pub(crate) use read::{ConfigError, apply};
 
 use serde::Serialize;
 use std::path::PathBuf;

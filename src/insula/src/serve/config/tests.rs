@@ -1,5 +1,4 @@
-use super::read::apply;
-use super::{Address, Config, Format, KEYS, Level, Sources, load};
+use super::{Address, Config, Format, KEYS, Level, Sources, apply, load};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +68,29 @@ fn what_is_printed_can_be_read() {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(read(&text).unwrap(), config, "{text}");
     }
+}
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let example = include_str!("../../../../../deploy/config.toml");
+    assert_eq!(read(example).unwrap(), Config::default());
+    // A comment has a space after its sign, a key has none.
+    let keys: Vec<_> = example
+        .lines()
+        .filter(|line| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1)
+        .collect();
+    assert_eq!(keys.len(), KEYS.len(), "{keys:?}");
+    let all: String = example
+        .lines()
+        .map(|line| {
+            if keys.contains(&line) {
+                &line[1..]
+            } else {
+                line
+            }
+        })
+        .fold(String::new(), |text, line| text + line + "\n");
+    assert_eq!(read(&all).unwrap(), Config::default());
 }
 
 #[test]
