@@ -23,6 +23,7 @@ pub(crate) fn start(log: &Log) -> Result<LevelHandle, String> {
         Format::Json => fmt::layer()
             .json()
             .flatten_event(true)
+            .with_current_span(false)
             .with_writer(std::io::stderr)
             .boxed(),
     };
