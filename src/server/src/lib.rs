@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod convert;
+mod deadline;
 pub mod errors;
 mod image;
 pub mod listen;

@@ -1,5 +1,6 @@
 //! Serving the two services on a unix socket.
 
+use crate::deadline::Deadline;
 use crate::service::Service;
 use insula_cri_api::v1::image_service_server::ImageServiceServer;
 use insula_cri_api::v1::runtime_service_server::RuntimeServiceServer;
@@ -60,8 +61,8 @@ pub async fn serve(
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
         .add_service(health_service)
-        .add_service(runtime)
-        .add_service(image)
+        .add_service(Deadline::new(runtime))
+        .add_service(Deadline::new(image))
         .serve_with_incoming_shutdown(incoming, async {
             // An error means that the other end is gone: stop as well.
             let _ = stopped.await;
