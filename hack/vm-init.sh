@@ -17,7 +17,6 @@ mount_all() {
   mount -o remount,gid=5,mode=0620,ptmxmode=0666 /dev/pts
   mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
   mount -t mqueue mqueue /dev/mqueue
-  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp
   mount -t securityfs securityfs /sys/kernel/security
   mount -t bpf bpf /sys/fs/bpf
   # As systemd mounts it: controllers for everybody, limits that a child cannot loosen.
