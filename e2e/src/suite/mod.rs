@@ -1,0 +1,37 @@
+//! The tests, a file for each kind of promise.
+
+mod bad_input;
+mod images;
+mod lifecycle;
+mod logs;
+mod namespaces;
+mod network;
+mod processes;
+mod recovery;
+mod resources;
+mod security;
+mod supervisor_death;
+mod volumes;
+
+use crate::support::Case;
+
+/// All tests. The long ones come first, so that the short ones fill the time beside them.
+pub fn cases() -> Vec<Case> {
+    [
+        bad_input::cases(),
+        recovery::cases(),
+        processes::cases(),
+        lifecycle::cases(),
+        supervisor_death::cases(),
+        logs::cases(),
+        resources::cases(),
+        volumes::cases(),
+        namespaces::cases(),
+        security::cases(),
+        network::cases(),
+        images::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,297 @@
+//! Pods in their network: reachable, named, resolved; the node's readiness is the truth.
+
+use crate::support::calls::Pod;
+use crate::support::case::cases;
+use crate::support::outcome::{check, check_contains, check_eq};
+use crate::support::requests::{self, host_pod, pod, script, sleeper};
+use crate::support::{Case, Node, Outcome};
+use insula_cri_api::v1::{
+    DnsConfig, NamespaceMode, PortMapping, Protocol, RuntimeCondition, StatusRequest,
+};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        pods_reach_each_other_and_the_host_reaches_them,
+        a_host_port_leads_to_its_pod_until_the_pod_goes,
+        names_are_resolved_as_the_pod_says,
+        hosts_and_host_names_are_in_their_files,
+        network_ready_follows_the_truth,
+        a_changed_configuration_holds_for_new_pods_only,
+        a_pod_whose_namespace_is_gone_gives_its_address_back,
+        containers_of_a_pod_share_its_network,
+    ]
+}
+
+async fn address(node: &Node, pod: &Pod) -> Outcome<String> {
+    let network = node.pod_status(&pod.id).await?.network;
+    Ok(network
+        .map(|network| network.ip)
+        .filter(|ip| !ip.is_empty())
+        .ok_or("the pod has no address")?)
+}
+
+/// What a server says to whoever connects; it may need a moment to listen.
+async fn ask(address: &str) -> Outcome<String> {
+    let address: SocketAddr = address.parse()?;
+    let begun = Instant::now();
+    loop {
+        let answer = tokio::task::spawn_blocking(move || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        match answer.await? {
+            Ok(text) if !text.is_empty() => return Ok(text),
+            other if begun.elapsed() > Duration::from_secs(15) => {
+                return Err(format!("{address}: {other:?}").into());
+            }
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+const SERVER: &str = "while :; do echo \"hello from $(hostname)\" | nc -l -p 8080; done";
+
+async fn pods_reach_each_other_and_the_host_reaches_them(node: &mut Node) -> Outcome {
+    let (server, client) = (
+        node.run_pod(pod("server")).await?,
+        node.run_pod(pod("client")).await?,
+    );
+    node.run(&server, script("main", SERVER)).await?;
+    let id = node.run(&client, sleeper("main")).await?;
+    let at = address(node, &server).await?;
+    check_eq!(
+        ask(&format!("{at}:8080")).await?,
+        "hello from server\n",
+        "what the host hears"
+    );
+    let heard = node
+        .shell(
+            &id,
+            &format!(
+                "for i in $(seq 50); do nc -w 2 {at} 8080 </dev/null && break; sleep 0.1; done"
+            ),
+        )
+        .await?;
+    check_eq!(heard, "hello from server\n", "what another pod hears");
+    // Its own loopback is up, and it has one address on one interface.
+    node.shell(&id, "ping -c 1 -W 2 127.0.0.1").await?;
+    let interfaces = node.shell(&id, "ls /sys/class/net | sort").await?;
+    check_eq!(interfaces, "eth0\nlo\n", "interfaces");
+    Ok(())
+}
+
+/// A TCP port that nobody has now.
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("0.0.0.0:0")?.local_addr()?.port())
+}
+
+async fn a_host_port_leads_to_its_pod_until_the_pod_goes(node: &mut Node) -> Outcome {
+    let port = free_port()?;
+    let mut config = pod("server");
+    config.port_mappings.push(PortMapping {
+        protocol: Protocol::Tcp.into(),
+        container_port: 8080,
+        host_port: port.into(),
+        host_ip: String::new(),
+    });
+    let pod = node.run_pod(config).await?;
+    node.run(&pod, script("main", SERVER)).await?;
+    check_eq!(
+        ask(&format!("127.0.0.1:{port}")).await?,
+        "hello from server\n",
+        "what is heard at the host's port"
+    );
+    node.restart().await?;
+    check_eq!(
+        ask(&format!("127.0.0.1:{port}")).await?,
+        "hello from server\n",
+        "after a restart"
+    );
+    node.stop_pod(&pod.id).await?;
+    check!(
+        node.network.left().is_empty(),
+        "left of a stopped pod: {:?}",
+        node.network.left()
+    );
+    check!(
+        TcpStream::connect(("127.0.0.1", port)).is_err(),
+        "the host's port is still served"
+    );
+    Ok(())
+}
+
+async fn names_are_resolved_as_the_pod_says(node: &mut Node) -> Outcome {
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+    let configured = Some(DnsConfig {
+        servers: words(&["192.0.2.1", "192.0.2.2"]),
+        searches: words(&["a.example", "b.example"]),
+        options: words(&["ndots:5"]),
+    });
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let cases = [
+        ("given", configured, "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.example b.example\noptions ndots:5\n".to_owned()),
+        ("empty", Some(DnsConfig::default()), String::new()),
+        ("hosts", None, host),
+    ];
+    for (name, dns, wanted) in cases {
+        let mut config = pod(name);
+        config.dns_config = dns;
+        let pod = node.run_pod(config).await?;
+        let mut container = script(
+            "main",
+            "cat /etc/resolv.conf; echo '# mine' >> /etc/resolv.conf",
+        );
+        requests::security(&mut container).readonly_rootfs = name == "given";
+        let id = node.run(&pod, container).await?;
+        let status = node.wait_for_end(&id).await?;
+        let found = std::fs::read_to_string(node.log_path(&id).await?)?;
+        check_eq!(
+            node.stdout(&id).await?,
+            wanted,
+            "resolv.conf of {name}: {found}"
+        );
+        check_eq!(
+            status.exit_code == 0,
+            name != "given",
+            "{name}: whether it can be written"
+        );
+    }
+    Ok(())
+}
+
+async fn hosts_and_host_names_are_in_their_files(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("named")).await?;
+    let at = address(node, &pod).await?;
+    let (_, output) = node
+        .finish(&pod, script("main", "cat /etc/hosts /etc/hostname"))
+        .await?;
+    check_contains!(output, "127.0.0.1");
+    check_contains!(output, "localhost");
+    check!(
+        output
+            .lines()
+            .any(|line| line.starts_with(&at) && line.contains("named")),
+        "{output}"
+    );
+    check!(output.ends_with("\nnamed\n"), "{output}");
+    Ok(())
+}
+
+async fn network_ready(node: &Node) -> Outcome<RuntimeCondition> {
+    let status = node
+        .runtime()?
+        .status(StatusRequest::default())
+        .await?
+        .into_inner()
+        .status;
+    let conditions = status.map(|status| status.conditions).unwrap_or_default();
+    let found = conditions
+        .into_iter()
+        .find(|condition| condition.r#type == "NetworkReady");
+    Ok(found.ok_or("no condition NetworkReady")?)
+}
+
+async fn wait_for_network(node: &Node, ready: bool) -> Outcome<RuntimeCondition> {
+    let begun = Instant::now();
+    loop {
+        let condition = network_ready(node).await?;
+        if condition.status == ready {
+            return Ok(condition);
+        }
+        check!(
+            begun.elapsed() < Duration::from_secs(20),
+            "20 s later: {condition:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn network_ready_follows_the_truth(node: &mut Node) -> Outcome {
+    wait_for_network(node, true).await?;
+    std::fs::remove_file(node.path("cni/10-insula.conflist"))?;
+    let gone = wait_for_network(node, false).await?;
+    check_eq!(gone.reason, "NetworkPluginNotReady", "reason");
+    check_contains!(
+        gone.message,
+        format!("no CNI configuration in {}", node.path("cni").display())
+    );
+    // RuntimeReady stays: pods in the node's network can run.
+    node.run_pod(host_pod("host")).await?;
+    node.write_network()?;
+    wait_for_network(node, true).await?;
+    node.write_network_file(&serde_json::json!({
+        "cniVersion": "1.0.0", "name": node.name, "plugins": [{"type": "not-installed"}],
+    }))?;
+    let missing = wait_for_network(node, false).await?;
+    check_contains!(missing.message, "not-installed");
+    std::fs::write(node.path("cni/10-insula.conflist"), "{")?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    check!(
+        !network_ready(node).await?.status,
+        "a configuration that is no JSON makes the network ready"
+    );
+    node.write_network()?;
+    wait_for_network(node, true).await?;
+    Ok(())
+}
+
+/// DEL must be done with the configuration of the ADD, even when that is no longer there.
+async fn a_changed_configuration_holds_for_new_pods_only(node: &mut Node) -> Outcome {
+    let old = node.run_pod(pod("old")).await?;
+    std::fs::remove_file(node.path("cni/10-insula.conflist"))?;
+    wait_for_network(node, false).await?;
+    node.restart().await?;
+    node.stop_pod(&old.id).await?;
+    node.remove_pod(&old.id).await?;
+    check!(
+        node.network.left().is_empty(),
+        "left: {:?}",
+        node.network.left()
+    );
+    node.write_network()?;
+    wait_for_network(node, true).await?;
+    node.run_pod(pod("new")).await?;
+    Ok(())
+}
+
+async fn a_pod_whose_namespace_is_gone_gives_its_address_back(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("lost")).await?;
+    let at = address(node, &pod).await?;
+    let file = node.path("state/netns").join(&pod.id);
+    rustix::mount::unmount(&file, rustix::mount::UnmountFlags::DETACH)?;
+    std::fs::remove_file(&file)?;
+    node.stop_pod(&pod.id).await?;
+    let kept = node.path("addresses").join(&node.name).join(&at);
+    check!(!kept.exists(), "{} is still taken", kept.display());
+    Ok(())
+}
+
+async fn containers_of_a_pod_share_its_network(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("shared")).await?;
+    node.run(&pod, script("server", SERVER)).await?;
+    let id = node.run(&pod, sleeper("client")).await?;
+    let heard = node
+        .shell(
+            &id,
+            "for i in $(seq 50); do nc -w 2 127.0.0.1 8080 </dev/null && break; sleep 0.1; done",
+        )
+        .await?;
+    check_eq!(
+        heard,
+        "hello from shared\n",
+        "what a container of the same pod hears"
+    );
+    let mut config = sleeper("host");
+    requests::container_namespaces(&mut config).network = NamespaceMode::Node.into();
+    check_contains!(
+        node.refused_container(&pod, config).await?,
+        "make the pod with network mode NODE"
+    );
+    Ok(())
+}

@@ -1,0 +1,406 @@
+//! The daemon dies at any moment, and nothing is lost, doubled or wrongly told.
+
+use crate::support::calls::Pod;
+use crate::support::case::cases;
+use crate::support::daemon::channel;
+use crate::support::outcome::{check, check_contains, check_eq};
+use crate::support::requests::{BUSYBOX, host_pod, pod, script, sleeper};
+use crate::support::{Case, Node, Outcome};
+use insula_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use insula_cri_api::v1::{
+    ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxState,
+    RunPodSandboxRequest,
+};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use tonic::Code;
+
+/// Lines that one container writes while its daemon is killed.
+const LINES: usize = 1_000_000;
+/// Pods that run meanwhile.
+const PODS: usize = 30;
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        lists_are_right_through_a_hundred_restarts,
+        pods_logs_and_exit_codes_survive_a_killed_daemon,
+        a_daemon_killed_at_any_step_leaves_whole_pods_or_none in cgroup,
+        pods_survive_sigterm,
+        a_created_container_stays_created,
+        a_pod_that_was_stopped_half_way_can_be_removed,
+        a_record_that_cannot_be_read_is_set_aside,
+        a_second_daemon_is_kept_out,
+    ]
+}
+
+/// How often the daemon is killed: INSULA_E2E_ROUNDS, or a hundred times.
+fn rounds() -> Outcome<u32> {
+    match std::env::var("INSULA_E2E_ROUNDS") {
+        Ok(text) => Ok(text
+            .parse()
+            .map_err(|error| format!("INSULA_E2E_ROUNDS={text:?}: {error}"))?),
+        Err(_) => Ok(100),
+    }
+}
+
+async fn lists_are_right_through_a_hundred_restarts(node: &mut Node) -> Outcome {
+    let mut pods = BTreeSet::new();
+    let mut containers = BTreeSet::new();
+    for number in 0..5 {
+        let pod = node.run_pod(pod(&format!("pod-{number}"))).await?;
+        containers.insert(node.run(&pod, sleeper("main")).await?);
+        pods.insert(pod.id);
+    }
+    let stop = Cell::new(false);
+    let lister = list_until(node, &stop, &pods, &containers)?;
+    let killer = async {
+        let result = kill_again_and_again(node, rounds()?).await;
+        stop.set(true);
+        result
+    };
+    let (listed, killed) = tokio::join!(lister, killer);
+    killed?;
+    let listed = listed?;
+    check!(
+        listed > rounds()?,
+        "only {listed} lists were answered: they prove nothing"
+    );
+    for id in &containers {
+        check_eq!(
+            node.shell(id, "echo alive").await?,
+            "alive\n",
+            "exec after all restarts"
+        );
+    }
+    Ok(())
+}
+
+async fn kill_again_and_again(node: &mut Node, rounds: u32) -> Outcome {
+    for round in 0..rounds {
+        node.restart()
+            .await
+            .map_err(|stop| stop.within(format!("round {round}")))?;
+        // Some are killed as soon as they answer, others a while later.
+        tokio::time::sleep(Duration::from_millis(u64::from(round % 5) * 3)).await;
+    }
+    Ok(())
+}
+
+/// Lists in a loop over connections of its own; a socket that refuses is no wrong answer.
+fn list_until<'a>(
+    node: &Node,
+    stop: &'a Cell<bool>,
+    pods: &'a BTreeSet<String>,
+    containers: &'a BTreeSet<String>,
+) -> Outcome<impl Future<Output = Outcome<u32>> + use<'a>> {
+    let mut runtime = RuntimeServiceClient::new(channel(&node.path("state/insula.sock"))?);
+    Ok(async move {
+        let mut answered = 0;
+        while !stop.get() {
+            match runtime
+                .list_pod_sandbox(ListPodSandboxRequest::default())
+                .await
+            {
+                Ok(list) => {
+                    let list = list.into_inner().items;
+                    let ready: BTreeSet<_> = list
+                        .into_iter()
+                        .filter(|pod| pod.state() == PodSandboxState::SandboxReady)
+                        .map(|pod| pod.id)
+                        .collect();
+                    check_eq!(ready, *pods, "pods that are READY in list {answered}");
+                    answered += 1;
+                }
+                Err(status) if is_down(status.code()) => {}
+                Err(status) => return Err(status.into()),
+            }
+            match runtime
+                .list_containers(ListContainersRequest::default())
+                .await
+            {
+                Ok(list) => {
+                    let list = list.into_inner().containers;
+                    let running: BTreeSet<_> = list
+                        .into_iter()
+                        .filter(|container| container.state() == ContainerState::ContainerRunning)
+                        .map(|container| container.id)
+                        .collect();
+                    check_eq!(
+                        running,
+                        *containers,
+                        "containers that run in list {answered}"
+                    );
+                }
+                Err(status) if is_down(status.code()) => {}
+                Err(status) => return Err(status.into()),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(answered)
+    })
+}
+
+/// What a client sees of a daemon that was killed under its call.
+fn is_down(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+    )
+}
+
+async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Outcome {
+    node.pull(BUSYBOX).await?;
+    let mut lives = Vec::new();
+    for number in 0..PODS {
+        let pod = node.run_pod(pod(&format!("pod-{number}"))).await?;
+        // Every third one ends while no daemon is there.
+        let text = format!(
+            "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit {}",
+            number + 10
+        );
+        let id = match number {
+            0 => {
+                node.run(
+                    &pod,
+                    script("writer", &format!("seq {LINES}; echo end; exec sleep 7777")),
+                )
+                .await?
+            }
+            n if n % 3 == 0 => node.run(&pod, script("mortal", &text)).await?,
+            _ => node.run(&pod, sleeper("main")).await?,
+        };
+        lives.push((pod, id));
+    }
+    let writer = lives[0].1.clone();
+    node.wait_for_output(&writer, "1\n").await?;
+    let mut mortals = Vec::new();
+    for (number, (_, id)) in lives
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| *number > 0 && number % 3 == 0)
+    {
+        mortals.push((number, id.clone(), node.pid(id).await?));
+    }
+    node.kill()?;
+    for (_, _, pid) in &mortals {
+        std::fs::write(format!("/proc/{pid}/root/tmp/end"), "")?;
+    }
+    let begun = Instant::now();
+    while mortals
+        .iter()
+        .any(|(_, _, pid)| crate::support::processes::read(*pid).is_some())
+    {
+        check!(
+            begun.elapsed() < Duration::from_secs(20),
+            "containers do not end without a daemon"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    node.start().await?;
+    let ready = node
+        .pods()
+        .await?
+        .iter()
+        .filter(|pod| pod.state() == PodSandboxState::SandboxReady)
+        .count();
+    check_eq!(ready, PODS, "pods that are READY in the first list");
+    for (number, id, _) in &mortals {
+        let status = node.wait_for_end(id).await?;
+        check_eq!(
+            status.exit_code,
+            i32::try_from(number + 10)?,
+            "exit code of pod-{number}"
+        );
+        check!(
+            status.finished_at >= status.started_at && status.started_at > 0,
+            "times {status:?}"
+        );
+    }
+    for (number, (_, id)) in lives
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| *number == 0 || number % 3 != 0)
+    {
+        check_eq!(
+            node.shell(id, "echo alive").await?,
+            "alive\n",
+            "exec in pod-{number}"
+        );
+    }
+    let output = wait_for_end_of_log(node, &writer).await?;
+    let mut wanted = 1;
+    for line in output.lines().take(LINES) {
+        check!(
+            line.parse() == Ok(wanted),
+            "line {wanted} of the log is {line:?}"
+        );
+        wanted += 1;
+    }
+    check_eq!(output.lines().count(), LINES + 1, "lines of the log");
+    Ok(())
+}
+
+async fn wait_for_end_of_log(node: &Node, id: &str) -> Outcome<String> {
+    let path = node.log_path(id).await?;
+    let begun = Instant::now();
+    loop {
+        let log = std::fs::read(&path)?;
+        if log.ends_with(b" end\n") {
+            return node.stdout(id).await;
+        }
+        check!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the log does not end: {} bytes",
+            log.len()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What is there after it must be whole and removable; take_down proves that nothing else is.
+async fn a_daemon_killed_at_any_step_leaves_whole_pods_or_none(node: &mut Node) -> Outcome {
+    node.pull(BUSYBOX).await?;
+    for round in 0..12_u64 {
+        let config = pod(&format!("pod-{round}"));
+        let life = async {
+            let pod = node.run_pod(config.clone()).await?;
+            let id = node.create(&pod, sleeper("main")).await?;
+            node.start_container(&id).await?;
+            node.stop_pod(&pod.id).await?;
+            node.remove_pod(&pod.id).await
+        };
+        let moment = Duration::from_millis(3 + round * round * 3);
+        // The daemon dies under whatever step it is at.
+        let reached = tokio::time::timeout(moment, life).await;
+        node.kill()?;
+        drop(reached);
+        node.start().await?;
+        let same = |pod: &insula_cri_api::v1::PodSandbox| pod.metadata == config.metadata;
+        if let Some(found) = node
+            .pods()
+            .await?
+            .iter()
+            .find(|pod| same(pod) && pod.state() == PodSandboxState::SandboxReady)
+        {
+            let whole = Pod {
+                id: found.id.clone(),
+                config: node.adopted(config.clone()),
+            };
+            let id = node.run(&whole, script("later", "echo works")).await?;
+            node.wait_for_end(&id).await?;
+            check_eq!(
+                node.stdout(&id).await?,
+                "works\n",
+                "round {round}: a container of the pod"
+            );
+        }
+        let mut again = config.clone();
+        again.metadata.get_or_insert_default().attempt = 1;
+        let second = node.run_pod(again).await?;
+        node.remove_pod(&second.id).await?;
+    }
+    Ok(())
+}
+
+async fn pods_survive_sigterm(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("web")).await?;
+    let id = node.run(&pod, sleeper("main")).await?;
+    let pid = node.pid(&id).await?;
+    node.terminate().await?;
+    check!(
+        crate::support::processes::read(pid).is_some(),
+        "SIGTERM of the daemon ended a container"
+    );
+    node.start().await?;
+    check_eq!(node.pid(&id).await?, pid, "process of the container");
+    check_eq!(node.shell(&id, "echo alive").await?, "alive\n", "exec");
+    Ok(())
+}
+
+async fn a_created_container_stays_created(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("web")).await?;
+    node.pull(BUSYBOX).await?;
+    let id = node
+        .create(&pod, script("main", "echo started; exit 4"))
+        .await?;
+    node.restart().await?;
+    check_eq!(
+        node.container_status(&id).await?.state(),
+        ContainerState::ContainerCreated,
+        "state"
+    );
+    node.start_container(&id).await?;
+    check_eq!(node.wait_for_end(&id).await?.exit_code, 4, "exit code");
+    check_eq!(node.stdout(&id).await?, "started\n", "output");
+    Ok(())
+}
+
+async fn a_pod_that_was_stopped_half_way_can_be_removed(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("web")).await?;
+    node.run(&pod, sleeper("main")).await?;
+    for moment in [1, 10, 40] {
+        let stopping =
+            tokio::time::timeout(Duration::from_millis(moment), node.stop_pod(&pod.id)).await;
+        node.restart().await?;
+        drop(stopping);
+    }
+    node.stop_pod(&pod.id).await?;
+    node.remove_pod(&pod.id).await?;
+    check!(node.pods().await?.is_empty(), "the pod is still listed");
+    Ok(())
+}
+
+async fn a_record_that_cannot_be_read_is_set_aside(node: &mut Node) -> Outcome {
+    let good = node.run_pod(host_pod("good")).await?;
+    let bad = node.run_pod(pod("bad")).await?;
+    node.run(&bad, sleeper("main")).await?;
+    let supervisor = node.supervisor(&bad).await?;
+    node.kill()?;
+    std::fs::write(
+        node.path("state/pods").join(&bad.id).join("pod.json"),
+        "{\"half",
+    )?;
+    node.start().await?;
+    let listed: Vec<_> = node.pods().await?.into_iter().map(|pod| pod.id).collect();
+    check_eq!(listed, [good.id], "pods");
+    check_contains!(node.log(), "unreadable");
+    let aside: Vec<_> = std::fs::read_dir(node.path("state/unreadable"))?
+        .flatten()
+        .collect();
+    check!(!aside.is_empty(), "the record was thrown away");
+    // A person has looked at it.
+    std::fs::remove_dir_all(node.path("state/unreadable"))?;
+    let begun = Instant::now();
+    while crate::support::processes::read(supervisor).is_some() {
+        check!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the supervisor of a pod without record lives"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+async fn a_second_daemon_is_kept_out(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("web")).await?;
+    let first = node.daemon()?.pid();
+    node.refused_start().await?;
+    let words = format!(
+        "insula serve: another daemon (process {first}) holds {}/lock: stop it, or give this one a --state of its own",
+        node.path("state").display()
+    );
+    check_contains!(node.log(), words);
+    let request = RunPodSandboxRequest {
+        config: Some(pod.config.clone()),
+        ..RunPodSandboxRequest::default()
+    };
+    let same = node
+        .runtime()?
+        .run_pod_sandbox(request)
+        .await?
+        .into_inner()
+        .pod_sandbox_id;
+    check_eq!(same, pod.id, "pod of the first daemon");
+    Ok(())
+}
