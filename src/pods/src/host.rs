@@ -45,7 +45,8 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// stays. A process that is no child of ours is no error.
     fn reap(&self, pidfd: BorrowedFd<'_>);
 
-    /// Puts a supervisor into the cgroup of supervisors.
+    /// Puts a supervisor into the cgroup of supervisors, and with it the first
+    /// process of a shared PID namespace, which it has forked before.
     fn place_supervisor(&self, pid: i32) -> Result<()>;
 
     /// Shows a network namespace as a file.

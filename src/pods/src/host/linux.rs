@@ -150,8 +150,9 @@ impl Host for LinuxHost {
     }
 
     fn place_supervisor(&self, pid: i32) -> Result<()> {
-        self.supervisors
-            .place(pid)
+        std::iter::once(pid)
+            .chain(children(pid))
+            .try_for_each(|process| self.supervisors.place(process))
             .map_err(|error| Error::internal("place the pod's supervisor in its cgroup", error))
     }
 
@@ -339,6 +340,16 @@ impl Group for LinuxGroup {
             Err(error) => Err(Error::internal("remove the container's cgroup", error)),
         }
     }
+}
+
+/// The children of a single-threaded process (proc(5), `/proc/pid/task/tid/children`).
+fn children(pid: i32) -> Vec<i32> {
+    // One that has ended has none, and its end is noticed elsewhere.
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
 }
 
 fn parse(path: &str) -> Result<CgroupPath> {
