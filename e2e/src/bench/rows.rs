@@ -214,12 +214,12 @@ pub const COUNTS: &[Row] = &[
     count(
         "count-up-host-processes",
         "pod up, host network: processes made",
-        None,
+        Some(4.0),
     ),
     count(
         "count-up-host-calls",
         "pod up, host network: system calls",
-        None,
+        Some(2000.0),
     ),
     count(
         "count-exec-syncs",
@@ -234,9 +234,13 @@ pub const COUNTS: &[Row] = &[
     count(
         "count-exec-processes",
         "ExecSync(true): processes made",
-        None,
+        Some(2.0),
     ),
-    count("count-exec-calls", "ExecSync(true): system calls", None),
+    count(
+        "count-exec-calls",
+        "ExecSync(true): system calls",
+        Some(400.0),
+    ),
     count(
         "count-down-host-syncs",
         "pod down, host network: fsync and fdatasync",
@@ -250,7 +254,7 @@ pub const COUNTS: &[Row] = &[
     count(
         "count-down-host-calls",
         "pod down, host network: system calls",
-        None,
+        Some(800.0),
     ),
 ];
 
@@ -323,6 +327,19 @@ mod tests {
                 plain.contains(&promise),
                 "{} is {promise}, not: {line}",
                 row.id
+            );
+        }
+    }
+
+    #[test]
+    fn the_specification_has_these_limits() {
+        let text = include_str!("../../../SPECIFICATION.md").replace(',', "");
+        for row in COUNTS {
+            let Some(limit) = row.budget else { continue };
+            let end = format!("| `{}` | {limit} |", row.id);
+            assert!(
+                text.lines().any(|line| line.ends_with(&end)),
+                "no line of SPECIFICATION.md ends with {end}"
             );
         }
     }
