@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -58,7 +59,6 @@ pub(crate) struct Inner {
     pub(crate) layer_locks: LayerLocks,
     backend: Arc<dyn RootfsBackend>,
     flights: Mutex<HashMap<Request, Weak<Flight>>>,
-    background: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,6 @@ impl Images {
             layer_locks: LayerLocks::default(),
             backend: Arc::new(DirectoryBackend::default()),
             flights: Mutex::default(),
-            background: Mutex::default(),
         })))
     }
 
@@ -211,7 +210,7 @@ impl Images {
             store.collect(&lock)
         })
         .await?;
-        self.0.empty_trash_later();
+        self.0.store.empty_trash_later();
         Ok(())
     }
 
@@ -252,7 +251,7 @@ impl Images {
             self.with_store(|store| store.collect(&store.lock()?))
                 .await?;
         }
-        self.0.empty_trash_later();
+        self.0.store.empty_trash_later();
         Ok(())
     }
 
@@ -271,18 +270,25 @@ impl Images {
     /// Waits until nothing is being flushed or removed in the background. A command that ends
     /// after a pull calls it, or its layers count as torn after the next power cut.
     pub async fn settle(&self) {
-        loop {
-            let next = self
-                .0
-                .background
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            match next {
-                Some(task) => drop(task.await),
-                None => return,
-            }
+        self.0.store.settled().await;
+    }
+
+    /// Gives up pulls in flight and waits until nothing is being flushed or removed, at most
+    /// `within`. False if something still is; the next [`Images::open`] finishes it. What this
+    /// value is asked after that works, but nobody waits for it.
+    pub async fn shut_down(&self, within: Duration) -> bool {
+        let flights: Vec<_> = self
+            .0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .filter_map(|(_, flight)| flight.upgrade())
+            .collect();
+        for flight in flights {
+            flight.task.abort();
         }
+        tokio::time::timeout(within, self.settle()).await.is_ok()
     }
 
     async fn with_store<T: Send + 'static>(
@@ -321,34 +327,6 @@ impl Drop for Flight {
     /// The last one who waited is gone.
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// Flushes new layers to the disk without anybody waiting for it.
-    pub(crate) fn sync_later(&self) {
-        self.later(|store| {
-            if let Err(error) = store.sync_layers() {
-                tracing::warn!(%error, "new layers could not be flushed; after a power cut they will be pulled again");
-            }
-        });
-    }
-
-    fn empty_trash_later(&self) {
-        self.later(Store::empty_trash);
-    }
-
-    fn later(&self, work: impl FnOnce(&Store) + Send + 'static) {
-        let store = Arc::clone(&self.store);
-        let task = tokio::task::spawn_blocking(move || work(&store));
-        let mut background = self
-            .background
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        background.retain(|task| !task.is_finished());
-        background.push(task);
     }
 }
 

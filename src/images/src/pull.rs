@@ -85,7 +85,7 @@ pub(crate) async fn run(
         Ok(())
     })
     .await?;
-    inner.sync_later();
+    inner.store.sync_later();
     Ok(id)
 }
 

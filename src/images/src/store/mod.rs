@@ -16,6 +16,7 @@
 //! the next start finds another boot id and drops what was never flushed. So no pull waits for the
 //! disk, and no torn layer is ever used.
 
+mod background;
 mod gc;
 mod image;
 mod layers;
@@ -54,6 +55,7 @@ pub(crate) struct Store {
     rw: OwnedFd,
     image_cache: records::Cache,
     layer_cache: layers::Cache,
+    background: background::Background,
 }
 
 /// The right to change records and layers.
@@ -91,6 +93,7 @@ impl Store {
             rw: open("rw")?,
             image_cache: records::Cache::default(),
             layer_cache: layers::Cache::default(),
+            background: background::Background::default(),
         };
         let lock = store.lock()?;
         store.remove_dead_staging()?;

@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::background::Work;
 use super::layers::tree_name;
 use super::{Durability, Store, exists, names, read_record, write_file};
 use crate::digest::Digest;
@@ -24,6 +25,7 @@ pub(crate) struct Staging {
     name: String,
     directory: OwnedFd,
     _lock: OwnedFd,
+    _work: Work,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +53,7 @@ impl Staging {
             name,
             directory,
             _lock: lock,
+            _work: store.background.begin(),
         };
         let lease = Lease {
             version: 1,
@@ -82,21 +85,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let store = Arc::clone(&self.store);
-        let name = std::mem::take(&mut self.name);
         // Out of sight at once, so that a cancelled pull leaves nothing that looks alive.
-        let trash = unique(TRASH);
-        let renamed = rustix::fs::renameat(&store.staging, &name, &store.staging, &trash);
-        let gone = if renamed.is_ok() { trash } else { name };
-        let remove = move || {
-            if let Err(error) = remove_tree(&store.staging, gone.as_bytes()) {
-                tracing::warn!(%error, name = gone, "cannot remove a staging directory; the next start will");
-            }
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+        let staging = &self.store.staging;
+        if let Err(error) = rustix::fs::renameat(staging, &self.name, staging, unique(TRASH)) {
+            tracing::warn!(%error, name = self.name, "cannot remove a staging directory; the next start will");
+            return;
         }
+        self.store.empty_trash_later();
     }
 }
 
@@ -111,18 +106,32 @@ impl Store {
         }
     }
 
-    /// Removes what was moved to the trash, by this or another process.
+    /// Removes what was moved to the trash, by this or another process. What somebody else is
+    /// emptying is left to them: two in one tree would both stumble and leave it.
     pub(crate) fn empty_trash(&self) {
         let found = names(&self.staging, "the staging directory").unwrap_or_default();
         for name in found.iter().filter(|name| name.starts_with(TRASH)) {
-            match remove_tree(&self.staging, name.as_bytes()) {
-                // Another process empties it too.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+            match self.remove_trash(name) {
+                Ok(()) | Err(Errno::WOULDBLOCK) => {}
                 Err(error) => {
                     tracing::warn!(%error, name, "cannot empty the trash; the next start will try again");
                 }
             }
         }
+    }
+
+    /// `WOULDBLOCK` if somebody else is at it.
+    fn remove_trash(&self, name: &str) -> rustix::io::Result<()> {
+        let _lock = match rustix::fs::openat(&self.staging, name, DIRECTORY, Mode::empty()) {
+            Ok(directory) => {
+                rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+                Some(directory)
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => None,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        remove_tree(&self.staging, name.as_bytes())
     }
 
     /// Moves the directories of dead pulls to the trash.

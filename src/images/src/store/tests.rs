@@ -151,3 +151,61 @@ fn short_ids() {
     );
     assert_eq!(store.find("abcd:other").unwrap(), None);
 }
+
+/// Trees of this many files in the trash; as a container's root file system leaves.
+fn fill_trash(store: &Store, root: &Path, trees: usize) {
+    for tree in 0..trees {
+        let path = root.join(format!("rw/c{tree}"));
+        for directory in 0..40 {
+            let directory = path.join(format!("upper/{directory}/x"));
+            std::fs::create_dir_all(&directory).unwrap();
+            for file in 0..8 {
+                std::fs::write(directory.join(file.to_string()), b"").unwrap();
+            }
+        }
+        store.trash(store.rw(), &format!("c{tree}")).unwrap();
+    }
+}
+
+/// Each removal of a container empties the trash, so several do at the same time.
+#[test]
+fn several_may_empty_the_trash() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    for _ in 0..5 {
+        fill_trash(&store, root.path(), 3);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| store.empty_trash());
+            }
+        });
+        assert_eq!(count(root.path(), "staging"), 0);
+    }
+}
+
+#[tokio::test]
+async fn settling_waits_for_the_trash_and_for_pulls() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
+    fill_trash(&store, root.path(), 3);
+    store.empty_trash_later();
+    let staging = Staging::create(&store, &[]).unwrap();
+    staging.layer_directory(&Digest::sha256(b"x")).unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(staging);
+    });
+    store.settled().await;
+    assert_eq!(count(root.path(), "staging"), 0);
+}
+
+#[test]
+fn opening_empties_the_trash() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    fill_trash(&store, root.path(), 2);
+    drop(store);
+    std::fs::write(root.path().join("staging/trash-file"), b"").unwrap();
+    Store::open(root.path()).unwrap();
+    assert_eq!(count(root.path(), "staging"), 0);
+}

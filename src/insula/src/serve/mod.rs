@@ -159,8 +159,10 @@ async fn run(args: &Args, config: Config, level: &LevelHandle) -> Result<(), Err
     let served = insula_server::serve(listener, rooms.service, allowed, stop, GRACE).await;
     // Whoever comes next binds its own; a client must not wait on this one.
     let _ = std::fs::remove_file(&socket);
-    if tokio::time::timeout(SETTLE, images.settle()).await.is_err() {
-        tracing::warn!("new layers are still being flushed to the disk");
+    if !images.shut_down(SETTLE).await {
+        tracing::warn!(
+            "layers are still being flushed or removed; the next start finishes what is not done"
+        );
     }
     match served {
         // The pods are not harmed by it, so neither is the service manager told.
