@@ -1,7 +1,7 @@
 //! The crate's front door.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -212,6 +212,11 @@ impl Images {
         .await?;
         self.0.store.empty_trash_later();
         Ok(())
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.0.config.root
     }
 
     /// Bytes and inodes used by images.

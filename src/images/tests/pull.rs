@@ -143,6 +143,82 @@ async fn remove_while_in_use(root: &std::path::Path, images: Images, rootfs: Roo
     }
 }
 
+/// Layers by tools that write no entries for directories above their files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_without_an_entry_keeps_what_a_lower_layer_says() {
+    let registry = Registry::start().await;
+    let layers = [
+        Tar::new()
+            .directory("tmp/", 0o1777)
+            .directory("opt/", 0o700)
+            .directory("srv/", 0o700)
+            .directory("var/", 0o711)
+            .directory("var/lib/", 0o750)
+            .directory("etc/", 0o700)
+            .directory("etc/deep/", 0o705)
+            .finish(),
+        Tar::new()
+            .file(".wh.srv", 0o644, b"")
+            .file("opt/two", 0o644, b"2")
+            .file("etc/.wh..wh..opq", 0o644, b"")
+            .finish(),
+        Tar::new()
+            .file("tmp/x", 0o644, b"x")
+            .file("var/lib/app/x", 0o644, b"x")
+            .file("srv/x", 0o644, b"x")
+            .directory("opt/", 0o701)
+            .file("etc/deep/x", 0o644, b"x")
+            .file("late/x", 0o644, b"x")
+            .directory("late/", 0o710)
+            .finish(),
+    ];
+    registry.image("implicit", "1", &layers, "{}");
+    let root = tempfile::tempdir().unwrap();
+    let images = store(root.path());
+    let name = format!("{}/implicit:1", registry.host());
+    let id = pull(&images, &name).await.unwrap();
+    for container in ["c1", "c2"] {
+        let rootfs = images.prepare_rootfs(&id, container).await.unwrap();
+        for (path, mode) in [
+            ("tmp", 0o1777),
+            ("var", 0o711),
+            ("var/lib", 0o750),
+            ("var/lib/app", 0o755),
+            ("srv", 0o755),
+            ("opt", 0o701),
+            // Opaque: nothing below is seen, attributes neither.
+            ("etc", 0o755),
+            ("etc/deep", 0o755),
+            ("late", 0o710),
+        ] {
+            let flags = rustix::fs::AtFlags::empty();
+            let stat = rustix::fs::statat(rootfs.detached().unwrap(), path, flags).unwrap();
+            assert_eq!(
+                format!("{:o}", stat.st_mode & 0o7777),
+                format!("{mode:o}"),
+                "{path}"
+            );
+            if path == "tmp" {
+                assert_eq!(stat.st_mtime, 1_000_000);
+            }
+        }
+        for (path, content) in [
+            ("/tmp/x", b"x"),
+            ("/opt/two", b"2"),
+            ("/var/lib/app/x", b"x"),
+        ] {
+            assert_eq!(
+                read_in_root(&rootfs, path, 1).unwrap().unwrap(),
+                content,
+                "{path}"
+            );
+        }
+        drop(rootfs);
+        images.remove_rootfs(container).await.unwrap();
+    }
+    images.settle().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_merge_and_move() {
     let registry = Registry::start().await;

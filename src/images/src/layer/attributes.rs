@@ -46,6 +46,35 @@ pub(super) fn apply_to_fd(fd: impl AsFd, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
+/// Gives one directory the owner, mode and extended attributes of another; all but its times.
+pub(crate) fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    let stat = rustix::fs::fstat(from)?;
+    rustix::fs::fchown(
+        to,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
+    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    // XATTR_LIST_MAX and XATTR_SIZE_MAX, xattr(7).
+    let mut list = vec![0; 64 * 1024];
+    let length = match rustix::fs::flistxattr(from, list.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    let mut value = Vec::new();
+    for name in list[..length].split(|byte| *byte == 0) {
+        if name.is_empty() || !allowed(name) {
+            continue;
+        }
+        value.resize(64 * 1024, 0);
+        let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
+        let set = rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty());
+        tolerate(name, set)?;
+    }
+    Ok(())
+}
+
 /// Applies an entry's attributes to something that must not be opened (a device) or cannot be (a
 /// symbolic link), without ever following a link.
 pub(super) fn apply_to_node(

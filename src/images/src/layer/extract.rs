@@ -4,7 +4,8 @@
 //! symbolic link in the layer may be a parent, as for other runtimes, but leads nowhere else. The
 //! last part of a name is never followed.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -17,12 +18,12 @@ use super::remove::{DIRECTORY, remove_tree};
 use super::untar::Content;
 use crate::error::{Error, Result};
 
-const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 const PATH_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What a layer takes on disk, and what it says about its root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Accounting {
     /// Bytes: file contents in blocks of 4 KiB, and one block per directory.
     pub(crate) bytes: u64,
@@ -32,7 +33,15 @@ pub(crate) struct Accounting {
     pub(crate) root: Option<RootAttributes>,
     /// The layer hides everything below it.
     pub(crate) root_opaque: bool,
+    /// Directories that the layer has files in but no entry for. What a layer below says about
+    /// them holds. At most [`MAX_IMPLICIT`], the shortest first; none that is not UTF-8.
+    #[serde(default)]
+    pub(crate) implicit: Vec<String>,
 }
+
+/// Directories without an entry that are remembered of one layer. What layers below know, too, is
+/// near the root.
+const MAX_IMPLICIT: usize = 1024;
 
 /// Owner and mode of a root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +59,8 @@ pub(super) struct Extractor {
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories' times, set at the end: entries within change them.
     directory_times: Vec<(EntryPath, Timestamps)>,
+    /// Directories made without an entry, as they were named, by inode.
+    implicit: HashMap<u64, Vec<u8>>,
     accounting: Accounting,
 }
 
@@ -61,6 +72,7 @@ impl Extractor {
             root,
             parent: None,
             directory_times: Vec::new(),
+            implicit: HashMap::new(),
             accounting: Accounting::default(),
         }
     }
@@ -96,7 +108,8 @@ impl Extractor {
     }
 
     /// Sets the directories' times and gives the sums.
-    pub(super) fn finish(self) -> Result<Accounting> {
+    pub(super) fn finish(mut self) -> Result<Accounting> {
+        self.accounting.implicit = self.implicit_paths();
         for (path, times) in &self.directory_times {
             let opened = if path.is_root() {
                 rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty())
@@ -116,6 +129,30 @@ impl Extractor {
             }
         }
         Ok(self.accounting)
+    }
+
+    /// Where the directories without an entry are now; a name may have led through a link.
+    fn implicit_paths(&self) -> Vec<String> {
+        let real = |fd: &OwnedFd| {
+            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+                .ok()
+                .and_then(|path| path.into_os_string().into_string().ok())
+        };
+        let Some(root) = real(&self.root) else {
+            return Vec::new();
+        };
+        let found = self.implicit.iter().filter_map(|(inode, path)| {
+            let directory = self.existing_directory(path).ok()?;
+            if rustix::fs::fstat(&directory).ok()?.st_ino != *inode {
+                return None;
+            }
+            let path = real(&directory)?;
+            Some(path.strip_prefix(&root)?.strip_prefix('/')?.to_owned())
+        });
+        let mut paths: Vec<String> = found.collect();
+        paths.sort_by(|one, other| one.len().cmp(&other.len()).then_with(|| one.cmp(other)));
+        paths.truncate(MAX_IMPLICIT);
+        paths
     }
 
     fn file(
@@ -225,6 +262,9 @@ impl Extractor {
             self.make_directory(parent, name)?
         };
         apply_to_fd(&opened, entry)?;
+        if !self.implicit.is_empty() {
+            self.implicit.remove(&rustix::fs::fstat(&opened)?.st_ino);
+        }
         self.directory_times
             .push((entry.path.clone(), times(entry)));
         // What follows is most likely in it.
@@ -340,12 +380,12 @@ impl Extractor {
             let flags = PATH_DIRECTORY | OFlags::NOFOLLOW;
             at = match rustix::fs::openat(&at, part, flags, Mode::empty()) {
                 Ok(next) => next,
-                Err(Errno::NOENT) => self.implicit_directory(&at, part, false)?,
+                Err(Errno::NOENT) => self.implicit_directory(&at, &path[..end], false)?,
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let found = rustix::fs::statat(&at, part, AtFlags::SYMLINK_NOFOLLOW)?;
                     if is_whiteout(&found) {
                         rustix::fs::unlinkat(&at, part, AtFlags::empty())?;
-                        self.implicit_directory(&at, part, true)?
+                        self.implicit_directory(&at, &path[..end], true)?
                     } else {
                         self.existing_directory(&path[..end])?
                     }
@@ -357,12 +397,14 @@ impl Extractor {
         Ok(at)
     }
 
+    /// Makes the last part of `path` in `parent`.
     fn implicit_directory(
         &mut self,
         parent: &OwnedFd,
-        name: &[u8],
+        path: &[u8],
         opaque: bool,
     ) -> rustix::io::Result<OwnedFd> {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
         let opened = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
         rustix::fs::fchown(&opened, Some(Uid::ROOT), Some(Gid::ROOT))?;
@@ -370,6 +412,8 @@ impl Extractor {
         if opaque {
             set_opaque(&opened)?;
         }
+        self.implicit
+            .insert(rustix::fs::fstat(&opened)?.st_ino, path.to_vec());
         self.count_directory();
         Ok(opened)
     }

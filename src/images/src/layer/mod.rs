@@ -8,7 +8,7 @@
 //! what is parallel. Nothing of it trusts the bytes before both digests are right, and the tree is
 //! not part of the store before the caller renames it there.
 
-mod attributes;
+pub(crate) mod attributes;
 mod extract;
 mod path;
 mod read;
@@ -16,7 +16,7 @@ pub(crate) mod remove;
 mod stream;
 mod untar;
 
-pub(crate) use self::extract::{Accounting, RootAttributes};
+pub(crate) use self::extract::{Accounting, OPAQUE, RootAttributes};
 pub use self::path::EntryPath;
 pub(crate) use self::stream::{PieceReader, unpack_layer};
 pub(crate) use self::untar::parse_only as parse_tar;

@@ -8,6 +8,7 @@
 mod overlay;
 mod read;
 mod record;
+pub(crate) mod shadow;
 mod usage;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

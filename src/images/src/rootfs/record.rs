@@ -8,11 +8,13 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsUsage, check_container, usage,
+    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsUsage, check_container, shadow,
+    shadow::Shadow, usage,
 };
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
 use crate::layer::remove::DIRECTORY;
+use crate::layer::{Accounting, RootAttributes};
 use crate::store::{Durability, Image, ImageId, Store, names, read_record, write_file};
 
 /// `rootfs.json`.
@@ -22,6 +24,15 @@ pub(crate) struct RootfsRecord {
     image: ImageId,
     /// What must not be removed while this exists, the bottom layer first.
     pub(crate) layers: Vec<Digest>,
+}
+
+/// What is stacked, the top layer first.
+#[derive(Default)]
+struct Stack {
+    lower: Vec<OwnedFd>,
+    /// What the image says about its root.
+    root: Option<RootAttributes>,
+    layers: Vec<Arc<Accounting>>,
 }
 
 const RECORD: &str = "rootfs.json";
@@ -84,7 +95,14 @@ impl Store {
             rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()).context(what)
         };
         let (upper, work) = (directory("upper")?, directory("work")?);
-        let (mut lower, root) = self.stack(image)?;
+        let Stack {
+            mut lower,
+            root,
+            layers,
+        } = self.stack(image)?;
+        // Before the root's owner and mode: what is made in it changes its time only.
+        let shadows = self.shadows(&image.id, &lower, &layers)?;
+        shadow::make(&upper, &lower, &shadows).context(what)?;
         if lower.is_empty() {
             // An image without layers: overlayfs wants one.
             lower.push(directory("empty")?);
@@ -100,13 +118,13 @@ impl Store {
         })
     }
 
-    /// The layers to stack, the top one first, and what the image says about its root.
+    /// The layers to stack.
     ///
     /// A layer that comes twice counts where it is highest: overlayfs refuses it twice, and all it
     /// has is there already. Nothing below a layer that hides everything is stacked.
-    fn stack(&self, image: &Image) -> Result<(Vec<OwnedFd>, Option<crate::layer::RootAttributes>)> {
+    fn stack(&self, image: &Image) -> Result<Stack> {
         let mut seen: Vec<&Digest> = Vec::new();
-        let (mut lower, mut root) = (Vec::new(), None);
+        let mut stack = Stack::default();
         for diff_id in image.config.diff_ids.iter().rev() {
             if seen.contains(&diff_id) {
                 continue;
@@ -118,13 +136,33 @@ impl Store {
                     image.id
                 ))
             })?;
-            lower.push(self.open_layer(diff_id)?);
-            root = root.or(accounting.root);
-            if accounting.root_opaque {
+            stack.lower.push(self.open_layer(diff_id)?);
+            stack.root = stack.root.or(accounting.root);
+            let last = accounting.root_opaque;
+            stack.layers.push(accounting);
+            if last {
                 break;
             }
         }
-        Ok((lower, root))
+        Ok(stack)
+    }
+
+    /// The same for all containers of an image, so it is found once.
+    fn shadows(
+        &self,
+        image: &ImageId,
+        lower: &[OwnedFd],
+        layers: &[Arc<Accounting>],
+    ) -> Result<Arc<Vec<Shadow>>> {
+        if layers.iter().all(|layer| layer.implicit.is_empty()) {
+            return Ok(Arc::default());
+        }
+        if let Some(known) = self.shadow_cache.get(image) {
+            return Ok(known);
+        }
+        let found = shadow::find(lower, layers)
+            .context(|| format!("compare the layers of image {image}"))?;
+        Ok(self.shadow_cache.keep(image.clone(), found))
     }
 
     /// Takes a container's root file system away; its files are removed later. Missing is no

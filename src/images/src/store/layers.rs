@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ pub(crate) struct LayerInfo {
 
 /// Facts about layers, which never change while they exist.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Digest, Accounting>>);
+pub(super) struct Cache(Mutex<HashMap<Digest, Arc<Accounting>>>);
 
 const VERSION: u32 = 1;
 
@@ -37,7 +37,7 @@ const VERSION: u32 = 1;
 
 impl Store {
     /// What a layer takes, if it is here.
-    pub(crate) fn layer(&self, diff_id: &Digest) -> Result<Option<Accounting>> {
+    pub(crate) fn layer(&self, diff_id: &Digest) -> Result<Option<Arc<Accounting>>> {
         if !exists(&self.layers, &tree_name(diff_id))? {
             return Ok(None);
         }
@@ -47,14 +47,14 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(accounting) = cache.get(diff_id) {
-            return Ok(Some(*accounting));
+            return Ok(Some(Arc::clone(accounting)));
         }
         let info: Option<LayerInfo> = read_record(&self.layers, &info_name(diff_id))?;
         let accounting = info
             .filter(|info| info.diff_id == *diff_id)
-            .map(|info| info.accounting);
-        if let Some(accounting) = accounting {
-            cache.insert(diff_id.clone(), accounting);
+            .map(|info| Arc::new(info.accounting));
+        if let Some(accounting) = &accounting {
+            cache.insert(diff_id.clone(), Arc::clone(accounting));
         }
         Ok(accounting)
     }

@@ -38,6 +38,7 @@ pub(crate) use self::staging::Staging;
 
 use crate::error::{Error, IoContext as _, Result};
 use crate::layer::remove::DIRECTORY;
+use crate::rootfs::shadow;
 
 /// How long to wait for another process that changes the store.
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
@@ -55,6 +56,7 @@ pub(crate) struct Store {
     rw: OwnedFd,
     image_cache: records::Cache,
     layer_cache: layers::Cache,
+    pub(crate) shadow_cache: shadow::Cache,
     background: background::Background,
 }
 
@@ -93,6 +95,7 @@ impl Store {
             rw: open("rw")?,
             image_cache: records::Cache::default(),
             layer_cache: layers::Cache::default(),
+            shadow_cache: shadow::Cache::default(),
             background: background::Background::default(),
         };
         let lock = store.lock()?;
