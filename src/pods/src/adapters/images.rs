@@ -69,10 +69,9 @@ impl ImageStore for Images {
             let usage = Images::rootfs_usage(self, container.as_str())
                 .await
                 .map_err(|error| failed(stage, error))?;
-            let store = self.fs_info().await.map_err(|error| failed(stage, error))?;
             Ok(Some(FilesystemUsage {
                 timestamp: crate::files::now(),
-                mountpoint: store.path,
+                mountpoint: self.root().to_owned(),
                 used_bytes: usage.bytes,
                 inodes_used: usage.inodes,
             }))
