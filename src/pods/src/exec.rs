@@ -69,7 +69,7 @@ pub(crate) async fn run(
         Ok((other, _)) => return Err(unexpected(&stage, &other)),
         Err(Refused::Failure(failure)) => {
             guard.disarm();
-            return Err(refused(container, failure));
+            return Err(refused(container.id.as_str(), failure));
         }
         Err(lost) => return Err(lost.into_error(&stage)),
     };
@@ -167,16 +167,50 @@ impl Drop for Guard {
     }
 }
 
-fn refused(container: &Container, failure: Failure) -> Error {
+fn refused(id: &str, failure: Failure) -> Error {
     match failure.kind {
-        FailureKind::NotFound => Error::no_container(container.id.as_str()),
+        FailureKind::NotFound => Error::no_container(id),
         FailureKind::WrongState => Error::FailedPrecondition(format!(
-            "no command can be run in container {}: {failure}",
-            container.id
+            "no command can be run in container {id}: {failure}"
         )),
-        _ => Error::internal(
-            format!("run a command in container {}", container.id),
-            failure,
-        ),
+        // Its message names the program and says all; people know these words.
+        FailureKind::ProgramNotFound | FailureKind::ProgramNotExecutable => {
+            Error::internal("cannot run the command", failure.message)
+        }
+        _ => Error::internal(format!("run a command in container {id}"), failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, FailureKind, refused};
+
+    #[test]
+    fn why_a_command_does_not_run() {
+        for (kind, words) in [
+            (
+                FailureKind::ProgramNotFound,
+                "cannot run the command: exec: \"foo\": no",
+            ),
+            (
+                FailureKind::ProgramNotExecutable,
+                "cannot run the command: exec: \"foo\": no",
+            ),
+            (
+                FailureKind::System,
+                "run a command in container c: step: exec: \"foo\": no",
+            ),
+            (
+                FailureKind::WrongState,
+                "no command can be run in container c: step: exec: \"foo\": no",
+            ),
+        ] {
+            let failure = Failure {
+                kind,
+                step: "step".to_owned(),
+                message: "exec: \"foo\": no".to_owned(),
+            };
+            assert_eq!(refused("c", failure).to_string(), words);
+        }
     }
 }
