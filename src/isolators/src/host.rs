@@ -7,6 +7,7 @@ use insula_sys::cgroup::{Layout, Version};
 use insula_wire::plan::{DeviceKind, DeviceNode};
 use insula_wire::{Capability, CapabilitySet};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -19,7 +20,8 @@ const MAX_NODES: usize = 4096;
 // === impl HostFacts ===
 
 impl HostFacts {
-    /// Finds out about this host, once, at start. Reads files only.
+    /// Finds out about this host, once, at start. Reads files, and writes
+    /// its own `oom_score_adj` to see whether that can be lowered.
     ///
     /// `recursive_readonly` is whether `mount_setattr(2)` with `AT_RECURSIVE`
     /// works, which the caller has tried.
@@ -27,13 +29,15 @@ impl HostFacts {
         let cgroup = Layout::detect()?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let capabilities = bounding_set(&status);
+        let own_oom_score = Path::new("/proc/self/oom_score_adj");
+        let oom_score_adj = fs::read_to_string(own_oom_score)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
         Ok(Self {
             recursive_readonly,
-            can_lower_oom_score: capabilities.contains(Capability::SysResource),
-            oom_score_adj: fs::read_to_string("/proc/self/oom_score_adj")
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(0),
+            can_lower_oom_score: can_lower_oom_score(own_oom_score, oom_score_adj),
+            oom_score_adj,
             capabilities,
             open_files: open_files_limit(),
             swap_accounting: swap_accounting(&cgroup),
@@ -155,6 +159,25 @@ fn minor(device: u64) -> u32 {
     (((device >> 12) & 0xffff_ff00) | (device & 0xff)) as u32
 }
 
+/// Tries it: a capability of this process may not be one over the host (user
+/// namespaces), and one in the bounding set may not be in force.
+fn can_lower_oom_score(file: &Path, current: i32) -> bool {
+    if current <= -1000 {
+        return true;
+    }
+    // Never made where it is missing.
+    let write = |score: i32| {
+        let mut file = fs::File::options().write(true).open(file)?;
+        file.write_all(score.to_string().as_bytes())
+    };
+    let lowered = write(current - 1).is_ok();
+    if lowered {
+        // What could be lowered can be raised.
+        let _ = write(current);
+    }
+    lowered
+}
+
 /// The line `CapBnd:` of proc(5)'s status, without what this build does not
 /// know.
 fn bounding_set(status: &str) -> CapabilitySet {
@@ -216,7 +239,10 @@ fn swap_accounting(layout: &Layout) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{bounding_set, device_nodes, hard_limit, major, minor, resolve_devices};
+    use super::{
+        HostFacts, Path, bounding_set, can_lower_oom_score, device_nodes, fs, hard_limit, major,
+        minor, resolve_devices,
+    };
     use crate::spec::DeviceMapping;
     use insula_wire::Capability;
 
@@ -285,6 +311,28 @@ mod tests {
                 .any(|node| node.path == "/dev/null" && node.minor == 3)
         );
         assert!(nodes.iter().all(|node| !node.path.starts_with("/dev/pts/")));
+    }
+
+    #[test]
+    fn lowering_the_oom_score_is_tried_and_undone() {
+        let own = Path::new("/proc/self/oom_score_adj");
+        let read = || {
+            fs::read_to_string(own)
+                .unwrap()
+                .trim()
+                .parse::<i32>()
+                .unwrap()
+        };
+        let before = read();
+        let can = can_lower_oom_score(own, before);
+        assert_eq!(read(), before);
+        let lowered = fs::write(own, (before - 1).to_string()).is_ok();
+        if lowered {
+            fs::write(own, before.to_string()).unwrap();
+        }
+        assert_eq!(can, lowered || before <= -1000);
+        assert_eq!(HostFacts::detect(false).unwrap().can_lower_oom_score, can);
+        assert!(!can_lower_oom_score(Path::new("/proc/self/none"), 0));
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub struct HostFacts {
     pub cgroup: insula_sys::cgroup::Layout,
     /// `MOUNT_ATTR_RDONLY` with `AT_RECURSIVE` works.
     pub recursive_readonly: bool,
-    /// A negative `oom_score_adj` can be set (`CAP_SYS_RESOURCE`).
+    /// An `oom_score_adj` below this process's own can be set
+    /// (`CAP_SYS_RESOURCE` over the host).
     pub can_lower_oom_score: bool,
     /// `oom_score_adj` of this process, which containers inherit.
     pub oom_score_adj: i32,
