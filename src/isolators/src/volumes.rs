@@ -120,32 +120,59 @@ pub fn check_propagation(
         return Ok(());
     }
     let source = path::clean(source);
-    let mut best: Option<(usize, bool, bool)> = None;
+    let mut best: Option<Seen> = None;
     for line in mountinfo.lines() {
         let mut words = line.split(' ').skip(4);
-        let Some(mount_point) = words.next() else {
+        let Some(point) = words.next().map(unescape) else {
             continue;
         };
-        let mount_point = mount_point.replace("\\040", " ").replace("\\011", "\t");
-        if !path::is_at_or_below(&source, &mount_point) {
+        // Of mounts stacked at one place the last one is seen.
+        if !path::is_at_or_below(&source, &point)
+            || best
+                .as_ref()
+                .is_some_and(|seen| path::depth(&point) < path::depth(&seen.point))
+        {
             continue;
         }
         let optional: Vec<&str> = words.skip(1).take_while(|word| *word != "-").collect();
         let has = |prefix: &str| optional.iter().any(|field| field.starts_with(prefix));
-        let depth = path::depth(&mount_point);
-        // Of mounts stacked at one place the last one is seen.
-        if best.is_none_or(|(known, _, _)| depth >= known) {
-            best = Some((depth, has("shared:"), has("master:")));
-        }
+        best = Some(Seen {
+            point,
+            shared: has("shared:"),
+            slave: has("master:"),
+        });
     }
-    let (shared, slave) = best.map_or((false, false), |(_, shared, slave)| (shared, slave));
-    match wanted {
-        Propagation::Bidirectional if !shared => Err(Refusal::new(format!(
-            "volume source {source:?} is not on a shared mount, which bidirectional propagation needs: run `mount --make-rshared` on it"
-        ))),
-        Propagation::HostToContainer if !shared && !slave => Err(Refusal::new(format!(
-            "volume source {source:?} is on a private mount, from which nothing can propagate to the container: run `mount --make-rshared` on it"
-        ))),
-        _ => Ok(()),
-    }
+    let seen = best.unwrap_or_else(|| Seen {
+        point: "/".to_owned(),
+        shared: false,
+        slave: false,
+    });
+    let needed = match wanted {
+        Propagation::Bidirectional if !seen.shared => "a shared mount",
+        Propagation::HostToContainer if !seen.shared && !seen.slave => "a shared or slave mount",
+        _ => return Ok(()),
+    };
+    let point = seen.point;
+    Err(Refusal::new(format!(
+        "path {source:?} is mounted on {point:?}, which is not {needed}, as {wanted:?} mount propagation needs: run `mount --make-rshared {point}` on the node"
+    )))
+}
+
+/// The mount that a path lies on.
+struct Seen {
+    point: String,
+    shared: bool,
+    slave: bool,
+}
+
+/// Undoes what `/proc/self/mountinfo` does to blanks and backslashes, proc(5).
+fn unescape(word: &str) -> String {
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(word.to_owned(), |text, (from, to)| text.replace(from, to))
 }

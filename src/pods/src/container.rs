@@ -17,6 +17,7 @@ mod phases;
 pub(crate) mod seed;
 pub(crate) mod start;
 pub(crate) mod update;
+mod volumes;
 
 /// What does not change about a container, and how it is watched.
 #[derive(Debug)]

@@ -349,6 +349,13 @@ fn propagation_depends_on_the_mount_of_the_source() {
         let result = check_propagation(mountinfo, source, wanted);
         assert_eq!(result.is_ok(), possible, "{source} {wanted:?}: {result:?}");
     }
+    let text = check_propagation(mountinfo, "/private/a", Bidirectional).unwrap_err();
+    assert!(
+        text.to_string().starts_with(
+            r#"path "/private/a" is mounted on "/private", which is not a shared mount"#
+        ),
+        "{text}"
+    );
 }
 
 #[test]

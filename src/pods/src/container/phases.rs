@@ -10,7 +10,7 @@
 //! exists: its own part, then that of the phase before it. What cannot be
 //! undone is reported; the container's name is free again in any case.
 
-use super::seed;
+use super::{seed, volumes};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -168,6 +168,13 @@ impl Rooted {
             group: &self.rootfs.group,
             cgroup_path: &pod.container_cgroup(id),
         })?;
+        if plan.process.oom_score_adj.is_none() {
+            tracing::warn!(
+                container = %id,
+                wanted = self.before.spec.resources.oom_score_adj,
+                "this host does not let oom_score_adj be lowered (CAP_SYS_RESOURCE); the container keeps the daemon's"
+            );
+        }
         let needed = image_volumes::needed(&self.before.spec, &self.image.view)
             .map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
         let wanted: Vec<_> = needed
@@ -232,9 +239,7 @@ impl Planned {
             if let Some(log) = &plan.stdio.log_path {
                 make_parents(Path::new(log))?;
             }
-            plan.host_sources()
-                .map(|path| open_source(host.as_ref(), Path::new(path)))
-                .collect()
+            volumes::open(host.as_ref(), &plan)
         });
         let sources = begun.unless_closing("open the volumes", deadlines.volumes, open);
         match tokio::join!(group, sources) {
@@ -396,22 +401,6 @@ fn report(id: &ContainerId, what: &str, result: Result<()>) {
     if let Err(error) = result {
         tracing::warn!(container = %id, what, %error, "left behind by a failed creation");
     }
-}
-
-fn open_source(host: &dyn crate::host::Host, path: &Path) -> Result<OwnedFd> {
-    // Both other runtimes make a directory where nothing is; kubelet's users
-    // count on it.
-    if let Err(error) = std::fs::metadata(path)
-        && error.kind() == std::io::ErrorKind::NotFound
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
-            .map_err(|error| files::failed("make the missing volume", path, &error))?;
-    }
-    host.clone_tree(path)
 }
 
 fn make_parents(log: &Path) -> Result<()> {

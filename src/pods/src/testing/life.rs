@@ -373,6 +373,34 @@ async fn a_pod_s_stop_ends_a_grace_period_and_a_hanging_creation() {
     bench.settles().await;
 }
 
+/// `/proc` is a mount of its own everywhere; whether it is shared depends on
+/// the machine, and so does what has to come of it.
+#[tokio::test]
+async fn a_volume_must_be_able_to_propagate() {
+    use insula_wire::plan::Propagation::Bidirectional;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let refusal =
+        insula_isolators::volumes::check_propagation(&mounts, "/proc", Bidirectional).err();
+    let bench = Bench::new();
+    let pods = bench.open().await;
+    let pod = pods.run_sandbox(pod_spec("web")).await.unwrap();
+    let mut spec = running("main", &["sleep"]);
+    spec.mounts.push(VolumeMount {
+        container_path: "/v".to_owned(),
+        host_path: "/proc".to_owned(),
+        readonly: false,
+        recursive_readonly: false,
+        selinux_relabel: false,
+        propagation: Bidirectional,
+        options: Vec::new(),
+    });
+    let created = pods.create_container(pod.as_str(), spec).await;
+    assert_eq!(
+        created.err().map(|error| error.to_string()),
+        refusal.map(|refusal| refusal.to_string())
+    );
+}
+
 #[tokio::test]
 async fn a_stop_that_fails_can_be_repeated() {
     let bench = Bench::new();

@@ -1,0 +1,97 @@
+//! The sources of a container's volumes.
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::host::Host;
+use insula_isolators::volumes::check_propagation;
+use insula_wire::LaunchPlan;
+use insula_wire::plan::{MountSource, Propagation};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Most of `/proc/self/mountinfo` that is read: a hundred thousand mounts.
+const MOUNTINFO_LIMIT: u64 = 32 << 20;
+
+/// Opens them all, in the order of [`LaunchPlan::host_sources`]. May hang.
+pub(super) fn open(host: &dyn Host, plan: &LaunchPlan) -> Result<Vec<OwnedFd>> {
+    let volumes = plan.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Host { path } => Some((Path::new(path), mount.propagation)),
+        _ => None,
+    });
+    volumes
+        .map(|(path, propagation)| {
+            make_missing(path)?;
+            check(Path::new("/proc/self/mountinfo"), path, propagation)?;
+            host.clone_tree(path)
+        })
+        .collect()
+}
+
+/// Both other runtimes make a directory where nothing is; kubelet's users
+/// count on it.
+fn make_missing(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(|error| files::failed("make the missing volume", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a volume from which nothing could propagate as its pod counts on.
+fn check(mountinfo: &Path, path: &Path, propagation: Propagation) -> Result<()> {
+    if propagation == Propagation::Private {
+        return Ok(());
+    }
+    let failed = |error| files::failed("look at the mount of the volume", path, &error);
+    let source = path.canonicalize().map_err(failed)?;
+    let mounts = files::read_bounded(mountinfo, MOUNTINFO_LIMIT).map_err(failed)?;
+    check_propagation(
+        &String::from_utf8_lossy(&mounts),
+        &source.to_string_lossy(),
+        propagation,
+    )
+    .map_err(|refusal| Error::FailedPrecondition(refusal.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Propagation, check};
+
+    #[test]
+    fn the_mount_behind_a_link_decides() {
+        let place = tempfile::tempdir().unwrap();
+        let real = place.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("private")).unwrap();
+        std::os::unix::fs::symlink("private", real.join("link")).unwrap();
+        let mounts = real.join("mountinfo");
+        let text = format!(
+            "1 0 0:1 / / rw shared:1 - ext4 a rw\n2 1 0:2 / {}/private rw - tmpfs t rw\n",
+            real.display()
+        );
+        std::fs::write(&mounts, text).unwrap();
+        for (name, propagation, possible) in [
+            ("link", Propagation::Bidirectional, false),
+            ("link", Propagation::HostToContainer, false),
+            ("link", Propagation::Private, true),
+            ("", Propagation::Bidirectional, true),
+        ] {
+            let result = check(&mounts, &real.join(name), propagation);
+            match result {
+                Ok(()) => assert!(possible, "{name:?} {propagation:?}"),
+                Err(Error::FailedPrecondition(text)) => {
+                    assert!(
+                        !possible && text.contains("/private\" is mounted on"),
+                        "{text}"
+                    );
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let missing = check(&mounts, &real.join("none"), Propagation::Bidirectional);
+        assert!(matches!(missing, Err(Error::Internal { .. })));
+    }
+}
