@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::fs::TryLockError;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,6 +125,8 @@ struct Written<'a, T> {
 enum Unusable {
     #[error("it is of another boot of this machine")]
     OtherBoot,
+    #[error("it is not there, and the pod's supervisor runs")]
+    Missing,
     #[error("{0}")]
     Because(String),
 }
@@ -242,7 +246,14 @@ impl Records {
                     // All that it tells of ended with that boot.
                     files::remove_tree(directory.path())?;
                 }
-                Err(Unusable::Because(why)) => self.set_aside(&mut found, directory.path(), &why),
+                Err(Unusable::Missing) if !is_locked(&directory.lock()) => {
+                    // It is written before anything else is made, and a pod's
+                    // directory goes last: there is nothing to tell of.
+                    files::remove_tree(directory.path())?;
+                }
+                Err(unusable) => {
+                    self.set_aside(&mut found, directory.path(), &unusable.to_string());
+                }
             }
         }
         self.read_aside(&mut found)?;
@@ -276,7 +287,10 @@ impl Records {
 
     fn read<T: DeserializeOwned>(&self, path: &Path) -> std::result::Result<T, Unusable> {
         let because = |why: &dyn std::fmt::Display| Unusable::Because(why.to_string());
-        let content = files::read_bounded(path, LIMIT).map_err(|error| because(&error))?;
+        let content = files::read_bounded(path, LIMIT).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Unusable::Missing,
+            _ => because(&error),
+        })?;
         let heading: Heading = serde_json::from_slice(&content).map_err(|error| because(&error))?;
         if *heading.boot_id != *self.boot_id {
             return Err(Unusable::OtherBoot);
@@ -335,6 +349,12 @@ impl Records {
         }
         found.set_aside.push((path.to_owned(), why.to_owned()));
     }
+}
+
+/// Whether a supervisor holds the lock of its pod's directory.
+fn is_locked(path: &Path) -> bool {
+    std::fs::File::open(path)
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Identifies this boot of the machine (`/proc/sys/kernel/random/boot_id`).

@@ -115,6 +115,40 @@ fn what_cannot_be_used_is_moved_aside_and_nothing_else() {
 }
 
 #[test]
+fn a_directory_without_a_record_is_removed_unless_its_supervisor_runs() {
+    for (name, files, locked) in [
+        ("being made", &["containers/"][..], false),
+        ("being written", &["containers/", "pod.tmp"], false),
+        ("being removed", &["lock", "messages", "files/"], false),
+        ("running", &["lock", "messages", "files/"], true),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let records = records(directory.path(), "boot");
+        let paths = Paths::new(
+            &directory.path().join("state"),
+            &directory.path().join("root"),
+        );
+        let id = PodId::random().unwrap();
+        let pod = paths.pod(&id);
+        fs::create_dir_all(pod.path()).unwrap();
+        for file in files {
+            match file.strip_suffix('/') {
+                Some(inner) => fs::create_dir(pod.path().join(inner)).unwrap(),
+                None => fs::write(pod.path().join(file), "").unwrap(),
+            }
+        }
+        let lock = locked.then(|| fs::File::open(pod.lock()).unwrap());
+        if let Some(lock) = &lock {
+            lock.lock().unwrap();
+        }
+        let found = records.read_all().unwrap();
+        assert!(found.pods.is_empty() && !pod.path().exists(), "{name}");
+        assert_eq!(found.set_aside.len(), usize::from(locked), "{name}");
+        assert_eq!(found.aside_pods.contains(&id), locked, "{name}");
+    }
+}
+
+#[test]
 fn reasons_are_the_ones_kubelet_knows() {
     for (code, oom_killed, reason) in [
         (0, false, "Completed"),
