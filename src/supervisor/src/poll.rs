@@ -64,12 +64,22 @@ impl Poll {
 
     /// Watches a descriptor for input.
     pub fn add(&mut self, source: Source, fd: impl AsFd) -> Result<()> {
+        self.watch(source, fd, EventFlags::IN)
+    }
+
+    /// Watches a process for its end, which is told each time it may have become possible to reap
+    /// it: at once, and once more when somebody who traces it (ptrace(2)) lets go of it.
+    pub fn add_process(&mut self, source: Source, pidfd: impl AsFd) -> Result<()> {
+        self.watch(source, pidfd, EventFlags::IN | EventFlags::ET)
+    }
+
+    fn watch(&mut self, source: Source, fd: impl AsFd, flags: EventFlags) -> Result<()> {
         let number = self.next;
         epoll::add(
             &self.epoll,
             fd.as_fd(),
             EventData::new_u64(number),
-            EventFlags::IN,
+            flags,
         )
         .map_err(|errno| Error::new(format!("epoll_ctl(EPOLL_CTL_ADD, {source:?})"), errno))?;
         self.next += 1;

@@ -19,6 +19,9 @@ const READ: usize = 256 * 1024;
 /// How much of one stream is read before others get their turn.
 const TURN: usize = 1 << 20;
 
+/// The exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
 // === impl Supervisor ===
 
 impl Supervisor {
@@ -206,7 +209,7 @@ impl Supervisor {
         if let Some(main) = main
             && let Err(error) = self
                 .poll
-                .add(Source::ContainerMain(id.to_owned()), &main.pidfd)
+                .add_process(Source::ContainerMain(id.to_owned()), &main.pidfd)
         {
             eprintln!("container {id} cannot be watched: {error}");
         }
@@ -234,9 +237,12 @@ impl Supervisor {
         let Some(child) = container.main.take() else {
             return;
         };
+        let Some(code) = reap_traced(&child) else {
+            container.main = Some(child);
+            return;
+        };
         self.poll
             .remove(&Source::ContainerMain(id.to_owned()), &child.pidfd);
-        let code = reap(&child);
         if matches!(container.state, State::Starting) {
             // It executed and ended before its socket was seen to be closed.
             container.main = Some(child);
@@ -382,7 +388,7 @@ impl Supervisor {
         match take_outcome(&exec.outcome) {
             Ok(main) => {
                 let pid = main.pid;
-                if let Err(error) = self.poll.add(Source::ExecMain(id), &main.pidfd) {
+                if let Err(error) = self.poll.add_process(Source::ExecMain(id), &main.pidfd) {
                     eprintln!("exec {id} cannot be watched: {error}");
                 }
                 exec.main = Some(main);
@@ -430,8 +436,11 @@ impl Supervisor {
         let Some(main) = exec.main.take() else {
             return;
         };
+        let Some(code) = reap_traced(&main) else {
+            exec.main = Some(main);
+            return;
+        };
         self.poll.remove(&Source::ExecMain(id), &main.pidfd);
-        let code = reap(&main);
         let timed_out = exec.timed_out;
         self.forget_exec(id);
         self.tell(Event::ExecExited {
@@ -515,8 +524,15 @@ fn launch_failure(
 /// Reaps a process that has ended. One that cannot be reaped is reported as
 /// killed: its true end is not to be had any more.
 fn reap(child: &Child) -> i32 {
+    reap_traced(child).unwrap_or(KILLED)
+}
+
+/// The same for one that a tenant may trace: until the tracer has seen its end
+/// nobody else can, ptrace(2). Left unreaped it would hold its PID namespace,
+/// and with it the end of its container.
+fn reap_traced(child: &Child) -> Option<i32> {
     match fork::reap(child.pidfd.as_fd()) {
-        Ok(Some(ended)) => ended.code(),
-        _ => 137,
+        Ok(ended) => ended.map(|ended| ended.code()),
+        Err(_) => Some(KILLED),
     }
 }
