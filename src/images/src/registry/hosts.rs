@@ -42,6 +42,15 @@ pub(super) struct TlsFiles {
 // === impl Host ===
 
 impl Host {
+    /// Whether this is the same place as the other, and is asked for everything.
+    fn answers_for(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.authority == other.authority
+            && self.path == other.path
+            && self.capabilities.pull
+            && self.capabilities.resolve
+    }
+
     /// The URL of a manifest or blob: `kind` is `manifests` or `blobs`.
     pub(super) fn url(&self, repository: &str, kind: &str, object: &str) -> Result<Uri> {
         let mut path = format!("{}/{repository}/{kind}/{object}", self.path);
@@ -132,10 +141,15 @@ fn from_directory(domain: &str, directory: &Path) -> Result<Vec<Host>> {
     for (url, settings) in file.hosts {
         hosts.push(host(domain, &url, settings, directory).map_err(wrong)?);
     }
-    hosts.push(match file.server {
+    let server = match file.server {
         Some(url) => host(domain, &url, file.server_settings, directory).map_err(wrong)?,
         None => default_host(domain, file.server_settings, directory)?,
-    });
+    };
+    // Asked once more it would only fail the same way, after the same wait, and
+    // without the certificates that the file gives for it as a mirror.
+    if !hosts.iter().any(|mirror| mirror.answers_for(&server)) {
+        hosts.push(server);
+    }
     Ok(hosts)
 }
 
