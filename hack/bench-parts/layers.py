@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the layers of the image that pulls are measured with: layers.py OUT
+"""Writes the layers of the images that pulls are measured with: layers.py OUT
 
-Four tars of 120 MB in files as long as a distribution's, about three times as long as when gzipped.
-The same bytes each time.
+Four tars for each image, 120 MB each, in files as long as a distribution's; about three times as long
+as when gzipped. The same bytes each time.
 """
 
 import io
@@ -11,7 +11,7 @@ import random
 import sys
 import tarfile
 
-LAYERS = 4
+LAYERS = 8
 BYTES = 120_000_000
 SIZES = [700, 1500, 3000, 6000, 12_000, 25_000, 50_000, 100_000, 500_000]
 EPOCH = 1767225600  # 2026-01-01

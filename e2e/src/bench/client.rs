@@ -310,16 +310,15 @@ impl Client {
         Ok(clock.elapsed())
     }
 
-    /// RemoveImage, present or not; what it took.
-    pub async fn remove_image(&mut self, image: &str) -> Result<Duration> {
-        let clock = Instant::now();
+    /// RemoveImage, present or not.
+    pub async fn remove_image(&mut self, image: &str) -> Result<()> {
         self.images
             .remove_image(v1::RemoveImageRequest {
                 image: Some(image_spec(image)),
             })
             .await
             .map_err(failed("RemoveImage"))?;
-        Ok(clock.elapsed())
+        Ok(())
     }
 }
 

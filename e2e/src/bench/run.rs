@@ -21,8 +21,6 @@ pub struct Effort {
     pub execs_with_gaps: usize,
     /// Lists one after the other.
     pub lists: usize,
-    /// Pulls.
-    pub pulls: usize,
     /// How long log bytes are counted.
     pub log_window: Duration,
 }
@@ -35,7 +33,6 @@ impl Effort {
         execs: 200,
         execs_with_gaps: 12,
         lists: 50,
-        pulls: 2,
         log_window: Duration::from_secs(2),
     };
     /// Enough to see that everything works.
@@ -45,7 +42,6 @@ impl Effort {
         execs: 30,
         execs_with_gaps: 3,
         lists: 10,
-        pulls: 1,
         log_window: Duration::from_secs(1),
     };
 }
