@@ -7,6 +7,7 @@ use crate::pods::Pods;
 use crate::status::{ContainerState, ContainerStatus, ExitReason, PodState};
 use insula_isolators::spec::{ContainerSpec, VolumeMount};
 use insula_wire::OsText;
+use insula_wire::plan::Propagation;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,17 +162,22 @@ async fn a_pod_that_fails_at_any_point_is_undone_and_its_name_is_free() {
     }
 }
 
-#[tokio::test]
-async fn a_container_that_fails_at_any_point_is_undone_and_its_name_is_free() {
-    let volume = VolumeMount {
+/// A volume at `/v`.
+fn volume(host_path: &str, propagation: Propagation) -> VolumeMount {
+    VolumeMount {
         container_path: "/v".to_owned(),
-        host_path: "/tmp".to_owned(),
+        host_path: host_path.to_owned(),
         readonly: false,
         recursive_readonly: false,
         selinux_relabel: false,
-        propagation: insula_wire::plan::Propagation::Private,
+        propagation,
         options: Vec::new(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_fails_at_any_point_is_undone_and_its_name_is_free() {
+    let volume = volume("/tmp", Propagation::Private);
     for fault in [
         Fault::Image,
         Fault::Rootfs,
@@ -353,15 +359,7 @@ async fn a_pod_s_stop_ends_a_grace_period_and_a_hanging_creation() {
     bench.break_at(Some(Fault::HangVolume));
     let (creating, pod_id) = (pods.clone(), pod.clone());
     let mut hanging = running("hanging", &["true"]);
-    hanging.mounts.push(VolumeMount {
-        container_path: "/v".to_owned(),
-        host_path: "/tmp".to_owned(),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: insula_wire::plan::Propagation::Private,
-        options: Vec::new(),
-    });
+    hanging.mounts.push(volume("/tmp", Propagation::Private));
     let creating =
         tokio::spawn(async move { creating.create_container(pod_id.as_str(), hanging).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -377,23 +375,16 @@ async fn a_pod_s_stop_ends_a_grace_period_and_a_hanging_creation() {
 /// the machine, and so does what has to come of it.
 #[tokio::test]
 async fn a_volume_must_be_able_to_propagate() {
-    use insula_wire::plan::Propagation::Bidirectional;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let refusal =
-        insula_isolators::volumes::check_propagation(&mounts, "/proc", Bidirectional).err();
+        insula_isolators::volumes::check_propagation(&mounts, "/proc", Propagation::Bidirectional)
+            .err();
     let bench = Bench::new();
     let pods = bench.open().await;
     let pod = pods.run_sandbox(pod_spec("web")).await.unwrap();
     let mut spec = running("main", &["sleep"]);
-    spec.mounts.push(VolumeMount {
-        container_path: "/v".to_owned(),
-        host_path: "/proc".to_owned(),
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Bidirectional,
-        options: Vec::new(),
-    });
+    spec.mounts
+        .push(volume("/proc", Propagation::Bidirectional));
     let created = pods.create_container(pod.as_str(), spec).await;
     assert_eq!(
         created.err().map(|error| error.to_string()),
