@@ -28,7 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
@@ -66,6 +66,17 @@ pub(crate) struct StoreLock {
     _file: OwnedFd,
 }
 
+/// Tells ext4 to put each directory made here into a part of the disk of its own
+/// (chattr(1) `T`). Else the files of a pull land where an image was removed a
+/// moment ago, and ext4 looks at each of those inodes before it passes it over:
+/// a third of a pull's processor time. Other file systems refuse, which loses
+/// nothing else.
+fn spread_subdirectories(directory: &OwnedFd) {
+    if let Ok(flags) = rustix::fs::ioctl_getflags(directory) {
+        let _refused = rustix::fs::ioctl_setflags(directory, flags | IFlags::TOPDIR);
+    }
+}
+
 // === impl Store ===
 
 impl Store {
@@ -98,6 +109,7 @@ impl Store {
             shadow_cache: shadow::Cache::default(),
             background: background::Background::default(),
         };
+        spread_subdirectories(&store.staging);
         let lock = store.lock()?;
         store.remove_dead_staging()?;
         store.drop_torn_layers(&lock)?;
