@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::mpsc;
 
 use super::session::Session;
@@ -88,6 +88,10 @@ impl BlobSource<'_> {
             return Ok(());
         }
         let mut opened = self.open(*offset).await?;
+        // All of the blob, if the answer says how long it is.
+        let whole = (*offset == 0 && opened.skip == 0)
+            .then(|| opened.body.size_hint().exact())
+            .flatten();
         let transport = match &opened.transport {
             Source::Peer(transport) => transport,
             Source::Foreign(transport) => &**transport,
@@ -121,6 +125,16 @@ impl BlobSource<'_> {
         }
         if *offset == size {
             return Ok(());
+        }
+        if whole == Some(*offset) {
+            return Err(Error::corrupt(
+                format!(
+                    "layer {} from {}",
+                    self.layer.blob.digest,
+                    host_of(&opened.url)
+                ),
+                format!("it has {offset} bytes and not the {size} of its descriptor"),
+            ));
         }
         Err(Error::Unavailable(format!(
             "{} ended {} after {offset} of {size} bytes",
