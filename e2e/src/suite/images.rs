@@ -431,6 +431,7 @@ async fn credentials_are_used_and_not_told(node: &mut Node) -> Outcome {
     let directory = node.path("certs.d").join(&host);
     std::fs::create_dir_all(&directory)?;
     let hosts = std::fs::read_to_string(at.join("certs.d/docker.io/hosts.toml"))?;
+    // Without `server`, which would be tried again without the authority.
     std::fs::write(directory.join("hosts.toml"), hosts)?;
     let reference = format!("{host}/library/busybox:latest");
     let request = |username: &str, password: &str| PullImageRequest {

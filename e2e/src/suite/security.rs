@@ -49,10 +49,11 @@ async fn an_endless_output_of_an_exec_is_cut(node: &mut Node) -> Outcome {
             .exec_sync(exec_request(&id, &["sh", "-c", text], 60))
             .await?
             .into_inner();
-        check_eq!(
-            (answer.stdout.len(), answer.stderr.len()),
-            (16 << 20, 16 << 20),
-            "bytes of output"
+        // Both together, since clients take no answer of more than 16 MiB.
+        let kept = answer.stdout.len() + answer.stderr.len();
+        check!(
+            (15 << 20..=16 << 20).contains(&kept) && !answer.stderr.is_empty(),
+            "bytes of output: {kept}"
         );
         check_eq!(answer.exit_code, 0, "exit code: the writer must not notice");
     }
@@ -113,7 +114,7 @@ async fn users_are_numbers_or_names_and_nothing_between(node: &mut Node) -> Outc
         (
             format!("{staging}/test-image-user-username-group"),
             None,
-            "33 1004 1004 33",
+            "33 1004 1004",
         ),
         (
             format!("{staging}/test-image-predefined-group"),
@@ -398,7 +399,7 @@ async fn privileged_needs_a_privileged_pod(node: &mut Node) -> Outcome {
     requests::pod_security(&mut pod).privileged = true;
     let pod = node.run_pod(pod).await?;
     let id = node.run(&pod, config).await?;
-    node.shell(&id, "mount -t tmpfs none /mnt && mknod /tmp/null c 1 3 && head -c 1 /tmp/null && test -e /dev/kmsg").await?;
+    node.shell(&id, "mkdir /m && mount -t tmpfs none /m && mknod /tmp/null c 1 3 && head -c 1 /tmp/null && test -e /dev/kmsg").await?;
     check_contains!(
         node.shell(&id, "grep CapInh /proc/self/status").await?,
         "CapInh:\t0000000000000000"
@@ -480,7 +481,7 @@ async fn a_working_directory_cannot_leave_by_a_descriptor(node: &mut Node) -> Ou
             mount(&mut config, &volume, "/vol");
             let error = node.refused_container(&pod, config).await;
             let error = error.map_err(|stop| stop.within(&directory))?;
-            check!(!error.contains("Internal"), "{directory}: {error}");
+            check_contains!(error, directory);
             for container in node.containers().await? {
                 node.remove(&container.id).await?;
             }
