@@ -75,13 +75,8 @@ impl Poll {
 
     fn watch(&mut self, source: Source, fd: impl AsFd, flags: EventFlags) -> Result<()> {
         let number = self.next;
-        epoll::add(
-            &self.epoll,
-            fd.as_fd(),
-            EventData::new_u64(number),
-            flags,
-        )
-        .map_err(|errno| Error::new(format!("epoll_ctl(EPOLL_CTL_ADD, {source:?})"), errno))?;
+        epoll::add(&self.epoll, fd.as_fd(), EventData::new_u64(number), flags)
+            .map_err(|errno| Error::new(format!("epoll_ctl(EPOLL_CTL_ADD, {source:?})"), errno))?;
         self.next += 1;
         self.names.insert(number, source.clone());
         self.numbers.insert(source, number);
