@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        a_pod_and_its_container_live_and_go in cgroup,
+        a_pod_and_its_container_live_and_go,
         what_is_gone_can_be_stopped_and_removed_again,
         a_repeated_run_is_joined_or_answered_with_the_same_pod,
         a_repeated_create_is_answered_with_the_same_container,
         a_pod_that_fails_is_rolled_back_and_its_name_is_free,
         a_container_that_fails_is_rolled_back_and_its_name_is_free,
-        stop_sends_the_stop_signal_and_then_kills in cgroup,
+        stop_sends_the_stop_signal_and_then_kills,
         a_second_stop_can_shorten_the_wait,
         a_stopped_pod_takes_no_container,
-        a_running_pod_is_removed_with_all_it_has in cgroup,
+        a_running_pod_is_removed_with_all_it_has,
         lists_are_filtered,
         labels_and_annotations_come_back_as_they_were,
         many_pods_come_and_go_at_once,

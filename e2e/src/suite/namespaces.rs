@@ -11,7 +11,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         a_pid_namespace_of_its_own,
         the_pods_pid_namespace,
-        the_nodes_pid_namespace in cgroup,
+        the_nodes_pid_namespace,
         another_containers_pid_namespace,
         ipc_and_its_shared_memory,
         host_names,

@@ -23,12 +23,12 @@ pub fn cases() -> Vec<Case> {
         a_pipe_that_is_closed_ends_its_writer,
         an_exec_gives_back_streams_and_codes,
         an_exec_ends_at_its_deadline_with_its_children in cgroup,
-        background_children_live_on_and_hold_no_exec in cgroup,
+        background_children_live_on_and_hold_no_exec,
         a_command_that_cannot_be_run_is_refused,
         the_first_process_of_a_shared_pid_namespace_reaps,
-        what_a_container_leaves_in_a_shared_pid_namespace_is_killed in cgroup,
+        what_a_container_leaves_in_a_shared_pid_namespace_is_killed,
         a_user_can_reopen_its_standard_output,
-        execs_run_side_by_side in cgroup,
+        execs_run_side_by_side,
     ]
 }
 
@@ -77,7 +77,8 @@ async fn racer(node: &Node, pod: &Pod, canary: &Canary) -> Outcome<String> {
 
 /// Ends the race and looks at what was found; each start must have been there to be seen.
 async fn finding(node: &Node, racer: &str) -> Outcome {
-    node.shell(racer, "touch /tmp/stop").await?;
+    // As PID 1 it takes this command with it, whose exit code then says so.
+    node.exec(racer, &["touch", "/tmp/stop"]).await?;
     node.wait_for_end(racer).await?;
     let output = node.stdout(racer).await?;
     let found: Vec<_> = output
@@ -145,7 +146,7 @@ async fn nothing_of_the_host_is_seen_by_a_racer_in_a_shared_pid_namespace(
 
 /// Prints what a process has of its own at its start.
 const LOGIN: &str = "umask; \
-    grep -E '^(SigBlk|SigIgn|CapInh|CapAmb|NoNewPrivs)' /proc/$$/status; \
+    grep -E '^(SigBlk|SigIgn|CapInh|CapAmb|NoNewPrivs)' /proc/self/status; \
     echo oom $(cat /proc/$$/oom_score_adj); echo home $HOME; echo cwd $(pwd); echo core $(ulimit -c); \
     grep -E '^Max (open files|processes|core file size)' /proc/$$/limits; id -u; id -g; echo path $PATH";
 
@@ -194,10 +195,7 @@ async fn a_container_begins_like_a_plain_login(node: &mut Node) -> Outcome {
         "descriptors of a container's first process"
     );
     // Resource limits are not the daemon's, which raises its own for its many descriptors.
-    check_contains!(
-        output,
-        "Max open files            1024                 524288               files"
-    );
+    check_contains!(output, "Max open files            1024  ");
     Ok(())
 }
 
@@ -335,10 +333,7 @@ async fn a_command_that_cannot_be_run_is_refused(node: &mut Node) -> Outcome {
             .exec_sync(exec_request(&id, &["/etc/passwd"], 5))
             .await,
     )?;
-    check_contains!(
-        denied,
-        "execute program: exec: \"/etc/passwd\": permission denied"
-    );
+    check_contains!(denied, "exec: \"/etc/passwd\": permission denied");
     let empty = refusal(runtime.exec_sync(exec_request(&id, &[], 5)).await)?;
     check_contains!(empty, "InvalidArgument");
     node.stop(&id, 0).await?;

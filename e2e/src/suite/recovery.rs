@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         lists_are_right_through_a_hundred_restarts,
         pods_logs_and_exit_codes_survive_a_killed_daemon,
-        a_daemon_killed_at_any_step_leaves_whole_pods_or_none in cgroup,
+        a_daemon_killed_at_any_step_leaves_whole_pods_or_none,
         pods_survive_sigterm,
         a_created_container_stays_created,
         a_pod_that_was_stopped_half_way_can_be_removed,

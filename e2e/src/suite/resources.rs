@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         limits_are_in_the_cgroup_and_in_the_status in cgroup,
         limits_are_updated_all_or_none in cgroup,
-        a_container_out_of_memory_is_told_so in cgroup,
+        a_container_out_of_memory_is_told_so,
         a_child_out_of_memory_is_told_so in cgroup,
         devices_are_confined in cgroup,
         raw_files_are_of_version_2 in cgroup,

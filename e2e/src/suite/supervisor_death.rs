@@ -13,8 +13,8 @@ const NOTICED: Duration = Duration::from_secs(1);
 pub fn cases() -> Vec<Case> {
     cases![
         only_the_pod_of_a_killed_supervisor_ends in cgroup,
-        a_supervisor_that_dies_without_a_daemon_is_noticed_at_its_start in cgroup,
-        a_supervisor_outlives_a_pod_without_memory in cgroup,
+        a_supervisor_that_dies_without_a_daemon_is_noticed_at_its_start,
+        a_supervisor_outlives_a_pod_without_memory,
     ]
 }
 
