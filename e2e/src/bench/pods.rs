@@ -76,15 +76,14 @@ fn emit_ups(run: &Run, row: &'static str, ups: &[Phases]) {
         return;
     };
     let mut figure = Figure::spread(row, &total);
-    let phases: [(&'static str, fn(&Phases) -> Duration); 3] = [
-        ("run", |phases| phases.run),
-        ("create", |phases| phases.create),
-        ("start", |phases| phases.start),
-    ];
-    for (name, of) in phases {
+    for (name, samples) in [
+        ("run", median(|phases| phases.run)),
+        ("create", median(|phases| phases.create)),
+        ("start", median(|phases| phases.start)),
+    ] {
         figure
             .details
-            .extend(median(of).map(|samples| (name, samples.median())));
+            .extend(samples.map(|samples| (name, samples.median())));
     }
     run.emit(&figure);
 }

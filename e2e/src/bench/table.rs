@@ -119,6 +119,9 @@ fn lead(row: &Row, theirs: Option<(f64, Option<f64>)>, ours: Option<(f64, Option
     let (Some((theirs, _)), Some((ours, _))) = (theirs, ours) else {
         return "-".to_owned();
     };
+    if ours == 0.0 || theirs == 0.0 {
+        return "-".to_owned();
+    }
     let times = match row.better {
         Better::Less => theirs / ours,
         Better::More => ours / theirs,
@@ -182,10 +185,15 @@ mod tests {
         let text = [
             line("containerd", "count-exec-programs", 9.0, None),
             line("insula", "count-exec-programs", 1.0, None),
+            line("containerd", "count-exec-syncs", 3.0, None),
+            line("insula", "count-exec-syncs", 0.0, None),
             line("insula", "count-up-bridge-syncs", 2.5, None),
         ]
         .join("\n");
-        let over = Table::parse(&text).unwrap().over_limits();
+        let table = Table::parse(&text).unwrap();
+        let last = "| ExecSync(true): fsync and fdatasync | 3.00 | 0.00 | - | ≤ 0 |";
+        assert!(table.render().lines().any(|line| line == last));
+        let over = table.over_limits();
         assert_eq!(
             over,
             ["pod up, CNI bridge: fsync and fdatasync: 2.50, at most 2"]
