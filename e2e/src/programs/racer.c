@@ -61,8 +61,12 @@ static void look_at_program(int pid)
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return;
+    /* Meanwhile it may have become the program that it was to run. */
+    char opened[64];
     int seals = fcntl(file, F_GET_SEALS);
-    if (seals < 0 || !(seals & F_SEAL_WRITE))
+    snprintf(opened, sizeof opened, "/proc/self/fd/%d", file);
+    if (link_target(opened, target, sizeof target) && strstr(target, "memfd:") &&
+        (seals < 0 || !(seals & F_SEAL_WRITE)))
         found(path, "a program in memory without F_SEAL_WRITE");
     close(file);
 }

@@ -271,7 +271,7 @@ async fn containers_that_cannot_run_are_refused(node: &mut Node) -> Outcome {
         ),
         (
             with_user(|config| {
-                requests::security(config).run_as_group = Some(Int64Value { value: 5 })
+                requests::security(config).run_as_group = Some(Int64Value { value: 5 });
             }),
             "needs `run_as_user` or `run_as_username`",
         ),
@@ -375,10 +375,10 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
             cases.push((config, words));
         };
     add("seccomp profile", &|security| {
-        security.seccomp = profile(ProfileType::Localhost, "/profiles/x.json")
+        security.seccomp = profile(ProfileType::Localhost, "/profiles/x.json");
     });
     add("seccomp profile", &|security| {
-        security.seccomp = profile(ProfileType::RuntimeDefault, "")
+        security.seccomp = profile(ProfileType::RuntimeDefault, "");
     });
     add(
         "localhost_ref: is empty, but `profile_type` is Localhost",
@@ -387,7 +387,7 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
         },
     );
     add("AppArmor profile", &|security| {
-        security.apparmor = profile(ProfileType::Localhost, "mine")
+        security.apparmor = profile(ProfileType::Localhost, "mine");
     });
     add("SELinux options were asked for", &|security| {
         security.selinux_options = Some(SeLinuxOption {

@@ -266,7 +266,6 @@ async fn a_pull_that_the_daemon_did_not_survive_leaves_nothing(node: &mut Node) 
             pulled = &mut pull => return Err(format!("a registry that waits gave an image: {pulled:?}").into()),
             waited = wait_for_staging(node, true) => waited?,
         }
-        drop(pull);
     }
     node.restart().await?;
     wait_for_staging(node, false).await?;
@@ -309,18 +308,9 @@ async fn an_image_has_one_id_everywhere(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("ids")).await?;
     let mut config = sleeper("main");
     config.image = Some(requests::image(&pulled));
-    let id = node.run(&pod, config).await;
-    // `run` pulls first, and an id cannot be pulled.
-    let id = match id {
-        Ok(id) => id,
-        Err(_) => {
-            let mut config = sleeper("main");
-            config.image = Some(requests::image(&pulled));
-            let id = node.create(&pod, config).await?;
-            node.start_container(&id).await?;
-            id
-        }
-    };
+    // Not `run`, which pulls first: an id cannot be pulled.
+    let id = node.create(&pod, config).await?;
+    node.start_container(&id).await?;
     let container = node.container_status(&id).await?;
     check_eq!(container.image_id, pulled, "id of the container's image");
     check!(

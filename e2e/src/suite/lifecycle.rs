@@ -25,7 +25,8 @@ pub fn cases() -> Vec<Case> {
         a_second_stop_can_shorten_the_wait,
         a_stopped_pod_takes_no_container,
         a_running_pod_is_removed_with_all_it_has,
-        lists_are_filtered,
+        lists_of_pods_are_filtered,
+        lists_of_containers_are_filtered,
         labels_and_annotations_come_back_as_they_were,
         many_pods_come_and_go_at_once,
     ]
@@ -78,11 +79,6 @@ async fn a_pod_and_its_container_live_and_go(node: &mut Node) -> Outcome {
         status.image.map(|image| image.image).unwrap_or_default(),
         BUSYBOX,
         "image"
-    );
-    check!(
-        status.image_id.starts_with("sha256:"),
-        "image id {:?}",
-        status.image_id
     );
     check_eq!(node.stdout(&id).await?, "hello\n", "output");
 
@@ -400,15 +396,10 @@ async fn a_running_pod_is_removed_with_all_it_has(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn lists_are_filtered(node: &mut Node) -> Outcome {
+async fn lists_of_pods_are_filtered(node: &mut Node) -> Outcome {
     let (one, two) = tokio::join!(node.run_pod(host_pod("one")), node.run_pod(host_pod("two")));
     let (one, two) = (one?, two?);
-    let mut config = sleeper("main");
-    config.labels.insert("tier".into(), "front".into());
-    let running = node.run(&one, config).await?;
-    let created = node.create(&two, sleeper("main")).await?;
     node.stop_pod(&two.id).await?;
-
     let ready = PodSandboxStateValue {
         state: PodSandboxState::SandboxReady.into(),
     };
@@ -467,6 +458,17 @@ async fn lists_are_filtered(node: &mut Node) -> Outcome {
         wanted.sort_unstable();
         check_eq!(found, wanted, "pods of {filter:?}");
     }
+    Ok(())
+}
+
+async fn lists_of_containers_are_filtered(node: &mut Node) -> Outcome {
+    let (one, two) = tokio::join!(node.run_pod(host_pod("one")), node.run_pod(host_pod("two")));
+    let (one, two) = (one?, two?);
+    let mut config = sleeper("main");
+    config.labels.insert("tier".into(), "front".into());
+    let running = node.run(&one, config).await?;
+    let created = node.create(&two, sleeper("main")).await?;
+    node.stop_pod(&two.id).await?;
     let exited = ContainerStateValue {
         state: ContainerState::ContainerExited.into(),
     };

@@ -30,7 +30,7 @@ fn pod_with_pid(name: &str, mode: NamespaceMode) -> PodSandboxConfig {
 fn with_pid(mut config: ContainerConfig, mode: NamespaceMode, target: &str) -> ContainerConfig {
     let namespaces = requests::container_namespaces(&mut config);
     namespaces.pid = mode.into();
-    namespaces.target_id = target.to_owned();
+    target.clone_into(&mut namespaces.target_id);
     config
 }
 

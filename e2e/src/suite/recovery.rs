@@ -149,42 +149,43 @@ fn is_down(code: Code) -> bool {
     )
 }
 
-async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Outcome {
+/// A container in each of the pods: the first one writes, every third one ends when it is told to.
+async fn thirty_lives(node: &Node) -> Outcome<Vec<String>> {
     node.pull(BUSYBOX).await?;
     let mut lives = Vec::new();
     for number in 0..PODS {
         let pod = node.run_pod(pod(&format!("pod-{number}"))).await?;
-        // Every third one ends while no daemon is there.
-        let text = format!(
-            "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit {}",
-            number + 10
-        );
-        let id = match number {
-            0 => {
-                node.run(
-                    &pod,
-                    script("writer", &format!("seq {LINES}; echo end; exec sleep 7777")),
-                )
-                .await?
-            }
-            n if n % 3 == 0 => node.run(&pod, script("mortal", &text)).await?,
-            _ => node.run(&pod, sleeper("main")).await?,
+        let told = "while [ ! -e /tmp/told ]; do sleep 0.05; done;";
+        let config = match number {
+            0 => script(
+                "writer",
+                &format!("{told} seq {LINES}; echo end; exec sleep 7777"),
+            ),
+            n if n % 3 == 0 => script("mortal", &format!("{told} exit {}", number + 10)),
+            _ => sleeper("main"),
         };
-        lives.push((pod, id));
+        lives.push(node.run(&pod, config).await?);
     }
-    let writer = lives[0].1.clone();
-    node.wait_for_output(&writer, "1\n").await?;
+    Ok(lives)
+}
+
+async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Outcome {
+    let lives = thirty_lives(node).await?;
+    let writer = lives[0].clone();
+    let writer_pid = node.pid(&writer).await?;
     let mut mortals = Vec::new();
-    for (number, (_, id)) in lives
+    for (number, id) in lives
         .iter()
         .enumerate()
         .filter(|(number, _)| *number > 0 && number % 3 == 0)
     {
         mortals.push((number, id.clone(), node.pid(id).await?));
     }
+    std::fs::write(format!("/proc/{writer_pid}/root/tmp/told"), "")?;
+    node.wait_for_output(&writer, "1\n").await?;
     node.kill()?;
     for (_, _, pid) in &mortals {
-        std::fs::write(format!("/proc/{pid}/root/tmp/end"), "")?;
+        std::fs::write(format!("/proc/{pid}/root/tmp/told"), "")?;
     }
     let begun = Instant::now();
     while mortals
@@ -217,7 +218,7 @@ async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Ou
             "times {status:?}"
         );
     }
-    for (number, (_, id)) in lives
+    for (number, id) in lives
         .iter()
         .enumerate()
         .filter(|(number, _)| *number == 0 || number % 3 != 0)
@@ -229,13 +230,11 @@ async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Ou
         );
     }
     let output = wait_for_end_of_log(node, &writer).await?;
-    let mut wanted = 1;
-    for line in output.lines().take(LINES) {
+    for (wanted, line) in (1..=LINES).zip(output.lines()) {
         check!(
             line.parse() == Ok(wanted),
             "line {wanted} of the log is {line:?}"
         );
-        wanted += 1;
     }
     check_eq!(output.lines().count(), LINES + 1, "lines of the log");
     Ok(())

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         limits_are_in_the_cgroup_and_in_the_status in cgroup,
         limits_are_updated_all_or_none in cgroup,
+        a_limit_below_what_is_used_is_refused,
         a_container_out_of_memory_is_told_so,
         a_child_out_of_memory_is_told_so in cgroup,
         devices_are_confined in cgroup,
@@ -180,6 +181,24 @@ async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
         "quota after a refused update"
     );
 
+    node.restart().await?;
+    let status = node
+        .container_status(&id)
+        .await?
+        .resources
+        .and_then(|resources| resources.linux);
+    let status = status.ok_or("the status has no resources")?;
+    check_eq!(
+        (status.memory_limit_in_bytes, status.cpu_quota),
+        (96 << 20, 30_000),
+        "status after a restart"
+    );
+    Ok(())
+}
+
+async fn a_limit_below_what_is_used_is_refused(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("limits")).await?;
+    let memory = |id: &str| cgroup::read(id, Value::Memory);
     let mut config = command("holder", &["/programs/memory", "40", "hold"]);
     mount(&mut config, &node.world.programs, "/programs");
     requests::resources(&mut config).memory_limit_in_bytes = 128 << 20;
@@ -214,18 +233,6 @@ async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
         memory(&created)?,
         (100 << 20).to_string(),
         "memory of a container not yet started"
-    );
-    node.restart().await?;
-    let status = node
-        .container_status(&id)
-        .await?
-        .resources
-        .and_then(|resources| resources.linux);
-    let status = status.ok_or("the status has no resources")?;
-    check_eq!(
-        (status.memory_limit_in_bytes, status.cpu_quota),
-        (96 << 20, 30_000),
-        "status after a restart"
     );
     Ok(())
 }

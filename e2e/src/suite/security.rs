@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         an_endless_output_of_an_exec_is_cut,
         users_are_numbers_or_names_and_nothing_between,
+        an_exec_has_the_user_of_its_container,
         groups_follow_the_policy,
         masked_and_read_only_paths_hold,
         masks_hold_where_the_image_or_a_volume_has_links,
@@ -97,7 +98,11 @@ async fn users_are_numbers_or_names_and_nothing_between(node: &mut Node) -> Outc
         let error = node.refused_container(&pod, config).await?;
         check!(error.starts_with("InvalidArgument: "), "{name:?}: {error}");
     }
-    // What an exec has, the start has, too.
+    Ok(())
+}
+
+async fn an_exec_has_the_user_of_its_container(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("users")).await?;
     let staging = "gcr.io/k8s-staging-cri-tools";
     let cases: Vec<(String, Option<i64>, &str)> = vec![
         (format!("{staging}/test-image-user-uid"), None, "1002 0 0"),
