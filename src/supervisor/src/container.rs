@@ -241,7 +241,7 @@ impl Container {
         {
             let killed = fork::send_signal(child.pidfd.as_fd(), 9);
             if killed.is_ok() {
-                let _ = fork::wait(child.pidfd.as_fd());
+                let _ = fork::wait(child.pidfd.as_fd(), fork::PATIENCE);
             }
         }
         let _ = self.cgroup.kill_now();

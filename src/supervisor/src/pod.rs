@@ -96,7 +96,7 @@ pub fn make(proof: SingleThread, plan: &PodPlan) -> Result<Pod, Failure> {
     let outcome = collect(plan, &ours);
     // Unblocks a helper that waits for us to have opened its namespaces.
     drop(ours);
-    step(name, fork::wait(helper.pidfd.as_fd()))?;
+    step(name, fork::wait(helper.pidfd.as_fd(), fork::PATIENCE))?;
     outcome
 }
 

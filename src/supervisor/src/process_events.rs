@@ -458,7 +458,7 @@ impl Supervisor {
         if let Some(child) = &exec.intermediate {
             self.poll
                 .remove(&Source::ExecIntermediate(id), &child.pidfd);
-            let _ = fork::wait(child.pidfd.as_fd());
+            let _ = fork::wait(child.pidfd.as_fd(), fork::PATIENCE);
         }
         if let Some(child) = &exec.main {
             self.poll.remove(&Source::ExecMain(id), &child.pidfd);
@@ -496,7 +496,7 @@ fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
         (Some(child), None) => Ok(child),
         (child, failure) => {
             if let Some(child) = child {
-                let _ = fork::wait(child.pidfd.as_fd());
+                let _ = fork::wait(child.pidfd.as_fd(), fork::PATIENCE);
             }
             Err(failure)
         }
@@ -532,7 +532,7 @@ fn reap(child: &Child) -> i32 {
 /// and with it the end of its container.
 fn reap_traced(child: &Child) -> Option<i32> {
     match fork::reap(child.pidfd.as_fd()) {
-        Ok(ended) => ended.map(|ended| ended.code()),
+        Ok(ended) => ended.map(insula_sys::fork::Ended::code),
         Err(_) => Some(KILLED),
     }
 }

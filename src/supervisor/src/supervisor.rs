@@ -90,7 +90,7 @@ impl Supervisor {
         }
         if let Some(reaper) = self.pod.and_then(|pod| pod.reaper) {
             fork::send_signal(reaper.pidfd.as_fd(), 9)?;
-            fork::wait(reaper.pidfd.as_fd())?;
+            fork::wait(reaper.pidfd.as_fd(), fork::PATIENCE)?;
         }
         Ok(())
     }

@@ -1,15 +1,21 @@
 //! Processes: clone3, exec, wait, signals.
 
 use crate::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 /// clone(2); the `libc` crate's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// How long [`wait`] should wait for a process that was killed or is about to
+/// end: far longer than it takes, and short enough for those who wait behind.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Proof that the process had one thread when it was made. Held by programs
 /// that never start another, it makes [`fork`] safe: no lock can be held by a
@@ -190,18 +196,28 @@ pub fn is_child(pidfd: BorrowedFd<'_>) -> bool {
     rustix::process::waitid(WaitId::PidFd(pidfd), options).is_ok()
 }
 
-/// Reaps a child that has ended or is about to, waiting for it.
-pub fn wait(pidfd: BorrowedFd<'_>) -> Result<()> {
+/// Reaps a child that has ended or is about to, within a bound: one that
+/// somebody traces stays a zombie until the tracer lets go, ptrace(2). Says
+/// whether it was reaped.
+pub fn wait(pidfd: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let deadline = Instant::now() + patience;
     loop {
-        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(errno) => {
-                return Err(Error::new(
-                    format!("waitid(P_PIDFD, {pidfd:?}, WEXITED)"),
-                    errno,
-                ));
-            }
+        if reap(pidfd)?.is_some() {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let step = left.min(Duration::from_millis(10));
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: step.subsec_nanos().into(),
+        };
+        // Readable at the end; a traced zombie is readable all the while.
+        let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+        if matches!(poll(&mut watched, Some(&timeout)), Ok(1)) {
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 }

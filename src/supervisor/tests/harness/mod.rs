@@ -257,7 +257,7 @@ impl Drop for Pod {
             }
         }
         let _ = fork::send_signal(self.supervisor.pidfd.as_fd(), 9);
-        let _ = fork::wait(self.supervisor.pidfd.as_fd());
+        let _ = fork::wait(self.supervisor.pidfd.as_fd(), fork::PATIENCE);
     }
 }
 
