@@ -89,8 +89,8 @@ pub(crate) trait Group: Debug + Send + Sync + 'static {
     /// Its directories, one for each hierarchy.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
-    /// Whether a child can be born in it (`CLONE_INTO_CGROUP`): one directory,
-    /// of version 2.
+    /// Whether a child gets into it by itself, born there or by its own hand.
+    /// Else it is placed: a service manager may want to do that.
     fn takes_births(&self) -> bool;
 
     /// Puts a blocked process into it.

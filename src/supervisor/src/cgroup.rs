@@ -3,6 +3,7 @@
 use insula_sys::Result;
 use insula_sys::cgroup::Cgroup;
 use rustix::io::Errno;
+use std::time::Duration;
 
 /// The group of one exec.
 #[derive(Debug)]
@@ -35,5 +36,11 @@ impl ExecGroup {
             }
         }
         Ok(None)
+    }
+
+    /// Removes it, and says whether it is gone. It cannot be while a process in
+    /// it is not quite dead.
+    pub fn remove(&self) -> bool {
+        self.cgroup.remove(Duration::ZERO).is_ok()
     }
 }

@@ -9,6 +9,7 @@
 //!                                                  Exited ◄───────────┘ 1 s
 //! ```
 
+use crate::cgroup::ExecGroup;
 use crate::launch::report::{Go, ProgramName};
 use crate::log::{Lines, Log, now_nanoseconds};
 use crate::poll::Output;
@@ -51,6 +52,8 @@ pub struct Container {
     pub program: ProgramName,
     /// The request that waits for the next step.
     pub pending: Option<u64>,
+    /// Groups of execs that were killed and could not be removed yet.
+    pub spent_groups: Vec<ExecGroup>,
     started_at: i64,
     exit_record: PathBuf,
 }
@@ -137,9 +140,21 @@ impl Container {
             outcome,
             program: ProgramName::default(),
             pending: None,
+            spent_groups: Vec::new(),
             started_at: 0,
             exit_record,
         }
+    }
+
+    /// Claims a group for an exec. One that was ever killed is not used again:
+    /// the kernel kills whatever is born in it (its count of kills differs from
+    /// that of the cgroup the process was forked in).
+    pub fn claim_group(&mut self, busy: &[usize]) -> Result<Option<ExecGroup>> {
+        self.spent_groups.retain(|group| !group.remove());
+        let spent: Vec<usize> = self.spent_groups.iter().map(|group| group.slot).collect();
+        ExecGroup::claim(&self.cgroup, |slot| {
+            busy.contains(&slot) || spent.contains(&slot)
+        })
     }
 
     /// The process that stands for the container: the main one, or before that

@@ -1,6 +1,5 @@
 //! Forking the children of containers and execs.
 
-use crate::cgroup::ExecGroup;
 use crate::container::{Container, OpenOutput, State};
 use crate::exec::Exec;
 use crate::launch::report::{ProgramName, Reporter, malformed, step};
@@ -69,6 +68,7 @@ impl Supervisor {
                 host_mounts: brought.host_mounts,
                 pod: &pod.namespaces,
                 target,
+                enters: request.born_in_cgroup.then_some(&container.cgroup),
             }
             .run(self.proof),
             Fork::Parent(child) => {
@@ -139,22 +139,29 @@ impl Supervisor {
             .collect();
         let proof = self.proof;
         let container = self.container(&request.container_id)?;
+        let group = match container.state {
+            State::Running => step(name, container.claim_group(&busy))?,
+            _ => None,
+        };
         let (State::Running, Some(main)) = (&container.state, &container.main) else {
             let message = format!("the container is {}, not running", container.state.name());
             return Err(refuse(FailureKind::WrongState, name, message));
         };
-        let group = step(
-            name,
-            ExecGroup::claim(&container.cgroup, |slot| busy.contains(&slot)),
-        )?;
+
         let (ends, theirs) = step(name, streams::make(request.owner, false))?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let outcome = step(name, Outcome::new())?;
+        let container = &container.cgroup;
+        let unified = group.as_ref().and_then(|group| group.cgroup.unified());
+        let options = ForkOptions {
+            into_cgroup: unified.or(container.unified()),
+            ..ForkOptions::default()
+        };
         // The group comes last, so that of the two in one hierarchy it counts.
-        let mut cgroups = vec![&container.cgroup];
+        let mut cgroups = vec![container];
         cgroups.extend(group.as_ref().map(|group| &group.cgroup));
         let main = main.pidfd.as_fd();
-        let forked = fork(proof, &ForkOptions::default());
+        let forked = fork(proof, &options);
         let child = match step(name, forked)? {
             Fork::Child => exec_birth::Birth {
                 reporter: Reporter::new(socket),
@@ -186,6 +193,7 @@ impl Supervisor {
             group,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             timed_out: false,
+            killed: false,
             outputs: [ends.stdout, ends.stderr],
         };
         self.execs.insert(exec_id, exec);

@@ -30,6 +30,8 @@ pub struct Exec {
     pub deadline: Option<Instant>,
     /// It was killed at its deadline.
     pub timed_out: bool,
+    /// Its group was killed.
+    pub killed: bool,
     /// Read ends of its output. The daemon reads copies; these keep the process
     /// from SIGPIPE when the daemon is gone.
     pub outputs: [OwnedFd; 2],
@@ -39,7 +41,8 @@ pub struct Exec {
 
 impl Exec {
     /// Kills it with all its descendants that stayed in its group.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.killed = true;
         let by_group = self
             .group
             .as_ref()

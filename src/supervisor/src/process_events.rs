@@ -463,6 +463,12 @@ impl Supervisor {
         if let Some(child) = &exec.main {
             self.poll.remove(&Source::ExecMain(id), &child.pidfd);
         }
+        if let (true, Some(group)) = (exec.killed, exec.group)
+            && !group.remove()
+            && let Some(container) = self.containers.get_mut(&exec.container_id)
+        {
+            container.spent_groups.push(group);
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl Supervisor {
     }
 
     fn kill_exec(&mut self, id: u64, exec_id: u64) -> Result<(), Failure> {
-        match self.execs.get(&exec_id) {
+        match self.execs.get_mut(&exec_id) {
             Some(exec) => exec.kill(),
             None => {
                 return Err(refuse(

@@ -109,10 +109,11 @@ pub struct CreateRequest {
     /// The container whose PID namespace is joined, where the plan says
     /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
     pub target: Option<String>,
-    /// How many cgroup directories travel along. With one, that of the v2
-    /// hierarchy, the child is born there (`CLONE_INTO_CGROUP`).
+    /// How many cgroup directories travel along.
     pub cgroup_descriptors: usize,
-    /// The child is born in the (one) cgroup given.
+    /// The child gets into the cgroup by itself: it is born in the version 2
+    /// directory (`CLONE_INTO_CGROUP`) and enters the version 1 ones. Else the
+    /// daemon places it before it says [`Request::Placed`].
     pub born_in_cgroup: bool,
     /// Where the exit record is written: absolute path of `exit.json`.
     pub exit_record: String,

@@ -299,7 +299,7 @@ impl Group for LinuxGroup {
     }
 
     fn takes_births(&self) -> bool {
-        self.0.descriptors().len() == 1 && self.0.unified().is_some()
+        true
     }
 
     fn place(&self, pid: i32) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::launch::root::{self, Furniture};
 use crate::launch::streams::{Streams, make_terminal};
 use crate::launch::{clone_beside_others, execute_alone, identity};
 use crate::pod::PodNamespaces;
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
 use insula_sys::mount::{self, Attributes, Propagation};
 use insula_sys::namespace::{self, Kind};
@@ -39,6 +40,8 @@ pub struct Birth<'a> {
     pub pod: &'a PodNamespaces,
     /// Main process of the container whose PID namespace is joined.
     pub target: Option<BorrowedFd<'a>>,
+    /// The cgroup it enters by itself; `None` where the daemon places it.
+    pub enters: Option<&'a Cgroup>,
 }
 
 /// Largest plan that is read.
@@ -59,6 +62,9 @@ impl Birth<'_> {
         self.close_what_is_not_ours()?;
         rustix::process::umask(rustix::fs::Mode::empty());
         self.reporter.wait_for(Go::Placed);
+        if let Some(cgroup) = self.enters {
+            step("enter cgroup", cgroup.enter_legacy())?;
+        }
         let plan = self.read_plan()?;
         identity::set_oom_score(&plan.process)?;
         self.join_pod(&plan)?;
@@ -78,6 +84,7 @@ impl Birth<'_> {
         keep.extend(self.host_mounts.iter().map(AsFd::as_fd));
         keep.extend(self.pod.descriptors());
         keep.extend(self.target);
+        keep.extend(self.enters.iter().flat_map(|cgroup| cgroup.descriptors()));
         if let Some(streams) = &self.streams {
             keep.extend(streams.descriptors());
         }

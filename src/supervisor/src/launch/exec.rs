@@ -28,7 +28,7 @@ pub struct Birth<'a> {
     pub outcome: &'a Outcome,
     /// The container's main process.
     pub main: BorrowedFd<'a>,
-    /// The cgroups to be in.
+    /// The cgroups to be in; it was born in the version 2 one.
     pub cgroups: Vec<&'a Cgroup>,
 }
 
@@ -49,8 +49,7 @@ impl Birth<'_> {
     fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
         self.close_what_is_not_ours()?;
         for cgroup in &self.cgroups {
-            // 0 is the writer itself, cgroups(7).
-            step("enter cgroup", cgroup.place(0))?;
+            step("enter cgroup", cgroup.enter_legacy())?;
         }
         let process = self.read_process()?;
         identity::set_oom_score(&process)?;

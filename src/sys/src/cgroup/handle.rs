@@ -200,6 +200,19 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Puts the calling process, which must have one thread, into the cgroup in
+    /// its version 1 hierarchies; `CLONE_INTO_CGROUP` is for version 2.
+    ///
+    /// Writing 0 to `tasks` moves the one thread at once. Writing to
+    /// `cgroup.procs` takes a lock of the whole system that, after a quiet
+    /// moment, waits for a grace period: 5 to 20 ms.
+    pub fn enter_legacy(&self) -> Result<()> {
+        self.members
+            .iter()
+            .filter(|member| member.version == Version::V1)
+            .try_for_each(|member| member.write("tasks", "0"))
+    }
+
     /// Processes in this cgroup (not in ones below it), from every hierarchy,
     /// ascending, each once. Processes of an outer PID namespace are left out.
     pub fn procs(&self) -> Result<Vec<i32>> {
