@@ -59,3 +59,12 @@ run_quietly() {
   rm -f "$log"
   return "$status"
 }
+
+# The archive that this machine's own Debian packages come from.
+debian_archive() {
+  local archive
+  archive=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |
+    sed -n 's/^Debian|//p' | head -n 1)
+  [ -n "$archive" ] || die "apt knows no Debian archive: run apt-get update"
+  echo "${archive%/}"
+}

@@ -10,15 +10,6 @@ vm_packages=(
   busybox-static e2fsprogs jq procps python3 util-linux util-linux-extra xz-utils zstd
 )
 
-# The archive that this machine's own Debian packages come from.
-debian_archive() {
-  local archive
-  archive=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |
-    sed -n 's/^Debian|//p' | head -n 1)
-  [ -n "$archive" ] || die "apt knows no Debian archive: run apt-get update"
-  echo "${archive%/}"
-}
-
 # QEMU 7.2, which Debian 12 has, corrupts guests with two processors: 10 is in its backports.
 vm_qemu() {
   local codename list

@@ -6,7 +6,7 @@ apt_prepare() {
   local dir=$1
   mkdir -p "$dir"/{lists/partial,archives/partial,etc}
   : >"$dir/etc/nothing-installed"
-  printf '%s http://deb.debian.org/debian trixie main\n' deb deb-src >"$dir/etc/sources.list"
+  printf "%s $(debian_archive) trixie main\n" deb deb-src >"$dir/etc/sources.list"
   apt_options=(
     -q -o "Dir::State=$dir" -o "Dir::State::lists=$dir/lists"
     -o "Dir::State::status=$dir/etc/nothing-installed"
