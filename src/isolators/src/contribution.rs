@@ -38,6 +38,12 @@ pub struct Contribution {
     pub rlimits: Vec<Rlimit>,
     /// `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// SELinux label of the process.
+    pub selinux_label: Option<String>,
+    /// SELinux label of what is mounted for it.
+    pub mount_label: Option<String>,
     /// Device access rules, appended.
     pub device_rules: Vec<DeviceRule>,
     /// cgroup values (device rules apart); a value set twice is a conflict.

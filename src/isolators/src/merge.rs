@@ -75,6 +75,9 @@ struct Merge {
     no_new_privileges: Slot<bool>,
     oom_score_adj: Slot<i32>,
     stop_signal: Slot<i32>,
+    apparmor_profile: Slot<String>,
+    selinux_label: Slot<String>,
+    mount_label: Slot<String>,
     env: Vec<(String, OsText)>,
     rlimits: Vec<Rlimit>,
     resources: MergedLimits,
@@ -139,6 +142,9 @@ impl Merge {
             no_new_privileges: Slot::new("no_new_privileges"),
             oom_score_adj: Slot::new("oom_score_adj"),
             stop_signal: Slot::new("stop signal"),
+            apparmor_profile: Slot::new("AppArmor profile"),
+            selinux_label: Slot::new("SELinux label"),
+            mount_label: Slot::new("SELinux label of mounts"),
             env: Vec::new(),
             rlimits: Vec::new(),
             resources: MergedLimits::default(),
@@ -157,6 +163,9 @@ impl Merge {
             .set(isolator, part.no_new_privileges)?;
         self.oom_score_adj.set(isolator, part.oom_score_adj)?;
         self.stop_signal.set(isolator, part.stop_signal)?;
+        self.apparmor_profile.set(isolator, part.apparmor_profile)?;
+        self.selinux_label.set(isolator, part.selinux_label)?;
+        self.mount_label.set(isolator, part.mount_label)?;
         for mount in &part.mounts {
             self.owners
                 .note(isolator, format!("mount {}", mount.target))?;
@@ -217,6 +226,8 @@ impl Merge {
                 no_new_privileges: self.no_new_privileges.required()?,
                 rlimits: self.rlimits,
                 oom_score_adj: self.oom_score_adj.optional(),
+                apparmor_profile: self.apparmor_profile.optional(),
+                selinux_label: self.selinux_label.optional(),
             },
             stdio: inputs.stdio,
             cgroup: Cgroup {
@@ -224,6 +235,7 @@ impl Merge {
                 resources: self.resources.finish(),
             },
             stop_signal: self.stop_signal.required()?,
+            mount_label: self.mount_label.optional(),
         })
     }
 }

@@ -16,7 +16,7 @@ impl Isolator for Selinux {
     }
 
     fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal> {
-        if !spec.security.selinux || spec.security.privileged {
+        if spec.security.selinux.is_none() || spec.security.privileged {
             return Ok(Contribution::default());
         }
         let why = if pod.host.selinux {

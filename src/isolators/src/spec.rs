@@ -38,6 +38,9 @@ pub struct PodSpec {
     pub namespaces: NamespaceOptions,
     /// Whether privileged containers are allowed in it.
     pub privileged: bool,
+    /// SELinux label of the pod, which its containers have unless they say
+    /// otherwise; `None` is the runtime's choice.
+    pub selinux: Option<SelinuxOptions>,
     /// Name of the runtime handler; empty is the default.
     pub runtime_handler: String,
 }
@@ -223,8 +226,8 @@ pub struct SecurityContext {
     pub privileged: bool,
     /// Namespaces.
     pub namespaces: NamespaceOptions,
-    /// Any SELinux option was set (refused for now).
-    pub selinux: bool,
+    /// SELinux label; `None` is the pod's.
+    pub selinux: Option<SelinuxOptions>,
     /// Numeric user.
     pub run_as_user: Option<i64>,
     /// Numeric group; needs a user.
@@ -247,6 +250,18 @@ pub struct SecurityContext {
     pub seccomp: ProfileRequest,
     /// An AppArmor profile.
     pub apparmor: ProfileRequest,
+}
+
+/// Parts of an SELinux label (CRI `SELinuxOption`); an empty part is the
+/// policy's for containers, or the pod's level.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the parts of a label, selinux(8)")]
+pub struct SelinuxOptions {
+    pub user: String,
+    pub role: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub level: String,
 }
 
 /// CRI `SupplementalGroupsPolicy` (KEP-3619).
@@ -298,7 +313,7 @@ impl Default for SecurityContext {
             add_ambient_capabilities: Vec::new(),
             privileged: false,
             namespaces: NamespaceOptions::default(),
-            selinux: false,
+            selinux: None,
             run_as_user: None,
             run_as_group: None,
             run_as_username: String::new(),

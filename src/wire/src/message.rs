@@ -153,6 +153,8 @@ pub struct PodPlan {
     pub sysctls: BTreeMap<String, String>,
     /// Where the supervisor works: absolute path of the pod's state directory.
     pub state_directory: String,
+    /// SELinux label of the pod's `/dev/shm`; `None` leaves it the policy's.
+    pub mount_label: Option<String>,
 }
 
 /// A packet from the supervisor.

@@ -42,6 +42,9 @@ pub struct LaunchPlan {
     pub cgroup: Cgroup,
     /// The signal that asks the container to end, signal(7) number.
     pub stop_signal: i32,
+    /// SELinux label of what is in the file systems that are made for the
+    /// container (`context=`, mount(8)); `None` leaves them the policy's.
+    pub mount_label: Option<String>,
 }
 
 /// Namespaces of a container, namespaces(7). The mount namespace is always new.
@@ -235,6 +238,11 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// `/proc/PID/oom_score_adj`, -1000 to 1000; `None` keeps the inherited.
     pub oom_score_adj: Option<i32>,
+    /// AppArmor profile it changes to at execve(2); `None` changes nothing.
+    pub apparmor_profile: Option<String>,
+    /// SELinux label it gets at execve(2), and its session keyring before;
+    /// `None` changes nothing.
+    pub selinux_label: Option<String>,
 }
 
 /// Numeric ids of a process, as seen in the container.

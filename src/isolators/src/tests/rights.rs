@@ -2,7 +2,7 @@
 
 use super::views::text;
 use super::{Fixture, plan_of, refusal_of};
-use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest};
+use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest, SelinuxOptions};
 use crate::sysctls;
 use crate::table::exec_process;
 use insula_wire::plan::{NewOrHost, PidNamespace, PodOrHost, User};
@@ -415,7 +415,7 @@ fn gates() {
         fixture.spec.security.apparmor = profile.clone();
         assert_eq!(fixture.plan().is_ok(), profile != localhost());
     }
-    refusal_of(|fixture| fixture.spec.security.selinux = true);
+    refusal_of(|fixture| fixture.spec.security.selinux = Some(SelinuxOptions::default()));
     refusal_of(|fixture| fixture.spec.security.namespaces.user_namespace = true);
     refusal_of(|fixture| fixture.pod.namespaces.user_namespace = true);
 }

@@ -67,6 +67,7 @@ impl Fixture {
                 resources: None,
                 namespaces: NamespaceOptions::default(),
                 privileged: false,
+                selinux: None,
                 runtime_handler: String::new(),
             },
             image: ImageView::default(),

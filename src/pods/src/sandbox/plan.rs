@@ -64,6 +64,7 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
         shm_size: SHM_SIZE,
         sysctls: settings,
         state_directory: state_directory.to_owned(),
+        mount_label: None,
     })
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn pod_spec(name: &str) -> PodSpec {
         resources: None,
         namespaces: NamespaceOptions::default(),
         privileged: false,
+        selinux: None,
         runtime_handler: String::new(),
     }
 }
@@ -92,6 +93,8 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
             no_new_privileges: false,
             rlimits: Vec::new(),
             oom_score_adj: None,
+            apparmor_profile: None,
+            selinux_label: None,
         },
         stdio: Stdio {
             terminal: false,
@@ -104,5 +107,6 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
             ..Cgroup::default()
         },
         stop_signal: 15,
+        mount_label: None,
     }
 }

@@ -8,6 +8,7 @@ use insula_cri_api::v1::{
 };
 use insula_isolators::spec::{
     Dns, NamespaceOptions, PodMetadata, PodSpec, PortMapping, PortProtocol, Resources,
+    SelinuxOptions,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -54,6 +55,7 @@ pub fn from_cri(message: PodSandboxConfig, runtime_handler: String) -> Result<Po
         resources: linux.resources,
         namespaces: linux.namespaces,
         privileged: linux.privileged,
+        selinux: linux.selinux,
         runtime_handler,
     })
 }
@@ -75,6 +77,7 @@ struct Linux {
     resources: Option<Resources>,
     namespaces: NamespaceOptions,
     privileged: bool,
+    selinux: Option<SelinuxOptions>,
 }
 
 fn metadata(message: PodSandboxMetadata) -> Result<PodMetadata, Rejected> {
@@ -86,9 +89,9 @@ fn metadata(message: PodSandboxMetadata) -> Result<PodMetadata, Rejected> {
     })
 }
 
-/// The pod's own process runs nothing of a client's, so the user, the
-/// profiles and the labels that are asked for it have nothing to apply to;
-/// only what decides about the pod's namespaces and containers is kept.
+/// The pod's own process runs nothing of a client's, so the user and the
+/// profiles that are asked for it have nothing to apply to; only what decides
+/// about the pod's namespaces and containers is kept.
 fn linux(message: LinuxPodSandboxConfig) -> Result<Linux, Rejected> {
     let security = message.security_context.unwrap_or_default();
     let in_context = |rejected: Rejected| rejected.within("security_context");
@@ -98,6 +101,8 @@ fn linux(message: LinuxPodSandboxConfig) -> Result<Linux, Rejected> {
     let namespaces = security::namespaces(security.namespace_options.unwrap_or_default(), For::Pod)
         .map_err(|rejected| rejected.within("namespace_options"))
         .map_err(in_context)?;
+    let selinux = security::selinux(security.selinux_options)
+        .map_err(|rejected| in_context(rejected.within("selinux_options")))?;
     let limits = |message: Option<_>, field: &str| {
         message
             .map(resources::from_cri)
@@ -111,6 +116,7 @@ fn linux(message: LinuxPodSandboxConfig) -> Result<Linux, Rejected> {
         resources: limits(message.resources, "resources")?,
         namespaces,
         privileged: security.privileged,
+        selinux,
     })
 }
 

@@ -7,7 +7,7 @@ use insula_cri_api::v1::{
     security_profile::ProfileType,
 };
 use insula_isolators::spec::{
-    GroupsPolicy, NamespaceMode, NamespaceOptions, ProfileRequest, SecurityContext,
+    GroupsPolicy, NamespaceMode, NamespaceOptions, ProfileRequest, SecurityContext, SelinuxOptions,
 };
 
 /// What a container's security context asks for.
@@ -52,9 +52,8 @@ pub fn from_cri(message: LinuxContainerSecurityContext) -> Result<SecurityContex
             For::Container,
         )
         .map_err(|rejected| rejected.within("namespace_options"))?,
-        selinux: message
-            .selinux_options
-            .is_some_and(|options| asks(&options)),
+        selinux: selinux(message.selinux_options)
+            .map_err(|rejected| rejected.within("selinux_options"))?,
         run_as_user: user,
         run_as_group: group,
         run_as_username: text(message.run_as_username, "run_as_username", NAME_MAX)?,
@@ -292,15 +291,33 @@ fn container_paths(paths: Vec<String>, field: &str) -> Result<Vec<String>, Rejec
         .collect()
 }
 
-fn asks(options: &SeLinuxOption) -> bool {
-    [
-        &options.user,
-        &options.role,
-        &options.r#type,
-        &options.level,
-    ]
-    .iter()
-    .any(|part| !part.is_empty())
+/// An SELinux label; a message without any part says nothing. Each part is a
+/// word between the colons of a label, and only the level has colons itself.
+pub fn selinux(message: Option<SeLinuxOption>) -> Result<Option<SelinuxOptions>, Rejected> {
+    let Some(message) = message else {
+        return Ok(None);
+    };
+    let part = |value: String, field: &str, more: &[u8]| -> Result<String, Rejected> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if value.len() <= NAME_MAX
+            && value
+                .bytes()
+                .all(|byte| plain(byte) || more.contains(&byte))
+        {
+            return Ok(value);
+        }
+        Err(Rejected::invalid(
+            field,
+            format!("{value:?} is not part of an SELinux label"),
+        ))
+    };
+    let options = SelinuxOptions {
+        user: part(message.user, "user", b"")?,
+        role: part(message.role, "role", b"")?,
+        kind: part(message.r#type, "type", b"")?,
+        level: part(message.level, "level", b":,")?,
+    };
+    Ok((options != SelinuxOptions::default()).then_some(options))
 }
 
 #[cfg(test)]

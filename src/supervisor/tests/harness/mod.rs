@@ -48,6 +48,7 @@ impl Pod {
             )]
             .into(),
             state_directory: pod.path("").to_str().unwrap().to_owned(),
+            mount_label: None,
         };
         let (answer, descriptors) = pod.ask(Request::MakePod(plan), &[]).unwrap();
         assert_eq!((answer, descriptors.len()), (Answer::PodReady, 3));
@@ -295,6 +296,8 @@ pub fn process(args: &[&str]) -> Process {
         no_new_privileges: true,
         rlimits: Vec::new(),
         oom_score_adj: Some(100),
+        apparmor_profile: None,
+        selinux_label: None,
     }
 }
 
@@ -355,5 +358,6 @@ pub fn plan(pod: &Pod, id: &str, args: &[&str]) -> LaunchPlan {
         },
         cgroup: Cgroup::default(),
         stop_signal: 15,
+        mount_label: None,
     }
 }
