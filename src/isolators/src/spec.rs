@@ -211,10 +211,6 @@ pub struct Resources {
 
 /// Rights of a container (CRI `LinuxContainerSecurityContext`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the fields of the CRI message"
-)]
 pub struct SecurityContext {
     /// Names to add, with or without `CAP_`, or `ALL`.
     pub add_capabilities: Vec<String>,
