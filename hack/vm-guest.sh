@@ -3,6 +3,8 @@
 vm_packages=(
   linux-image-cloud-amd64          # 6.12: the newest kernel of a Debian release
   systemd-sysv dbus                # for the systemd cgroup driver
+  apparmor sudo                    # the default profile; critest's specs load profiles by sudo
+  selinux-policy-default policycoreutils # hack/vm --selinux
   containernetworking-plugins      # bridge, host-local, portmap, bandwidth, loopback
   docker-registry apache2-utils    # hack/registry
   openssl curl ca-certificates     # hack/registry
