@@ -1,9 +1,9 @@
 //! What isolators contribute, and how contributions become one plan.
 
-use insula_wire::OsText;
 use insula_wire::plan::{
     Capabilities, CgroupResources, DeviceNode, DeviceRule, Mount, Namespaces, Rlimit, Symlink, User,
 };
+use insula_wire::{OsText, SeccompFilter};
 
 /// One isolator's part of a launch plan. What is `None` or empty says nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,6 +44,8 @@ pub struct Contribution {
     pub selinux_label: Option<String>,
     /// SELinux label of what is mounted for it.
     pub mount_label: Option<String>,
+    /// System call filter.
+    pub seccomp: Option<SeccompFilter>,
     /// Device access rules, appended.
     pub device_rules: Vec<DeviceRule>,
     /// cgroup values (device rules apart); a value set twice is a conflict.

@@ -1,11 +1,11 @@
 //! Contributions become one launch plan.
 
 use crate::contribution::Contribution;
-use insula_wire::OsText;
 use insula_wire::plan::{
     Capabilities, Cgroup, CgroupResources, LaunchPlan, Namespaces, Process, Rlimit, Rootfs, Stdio,
     User,
 };
+use insula_wire::{OsText, SeccompFilter};
 use std::collections::BTreeMap;
 
 /// What a plan holds that no isolator decides.
@@ -78,6 +78,7 @@ struct Merge {
     apparmor_profile: Slot<String>,
     selinux_label: Slot<String>,
     mount_label: Slot<String>,
+    seccomp: Slot<SeccompFilter>,
     env: Vec<(String, OsText)>,
     rlimits: Vec<Rlimit>,
     resources: MergedLimits,
@@ -145,6 +146,7 @@ impl Merge {
             apparmor_profile: Slot::new("AppArmor profile"),
             selinux_label: Slot::new("SELinux label"),
             mount_label: Slot::new("SELinux label of mounts"),
+            seccomp: Slot::new("seccomp filter"),
             env: Vec::new(),
             rlimits: Vec::new(),
             resources: MergedLimits::default(),
@@ -166,6 +168,7 @@ impl Merge {
         self.apparmor_profile.set(isolator, part.apparmor_profile)?;
         self.selinux_label.set(isolator, part.selinux_label)?;
         self.mount_label.set(isolator, part.mount_label)?;
+        self.seccomp.set(isolator, part.seccomp)?;
         for mount in &part.mounts {
             self.owners
                 .note(isolator, format!("mount {}", mount.target))?;
@@ -228,6 +231,7 @@ impl Merge {
                 oom_score_adj: self.oom_score_adj.optional(),
                 apparmor_profile: self.apparmor_profile.optional(),
                 selinux_label: self.selinux_label.optional(),
+                seccomp: self.seccomp.optional(),
             },
             stdio: inputs.stdio,
             cgroup: Cgroup {

@@ -12,11 +12,13 @@
 
 pub mod capability;
 pub mod channel;
+pub mod filter;
 pub mod message;
 pub mod plan;
 pub mod text;
 
 pub use capability::{Capability, CapabilitySet};
+pub use filter::{FilterProgram, SeccompFilter};
 pub use plan::LaunchPlan;
 pub use text::OsText;
 

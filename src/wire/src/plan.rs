@@ -9,7 +9,7 @@
 //! Unknown fields are refused: a supervisor of an older build that is handed a
 //! step it does not know says so by name and starts nothing.
 
-use crate::{CapabilitySet, OsText};
+use crate::{CapabilitySet, OsText, SeccompFilter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -243,6 +243,8 @@ pub struct Process {
     /// SELinux label it gets at execve(2), and its session keyring before;
     /// `None` changes nothing.
     pub selinux_label: Option<String>,
+    /// System call filter it loads before execve(2); `None` loads none.
+    pub seccomp: Option<SeccompFilter>,
 }
 
 /// Numeric ids of a process, as seen in the container.

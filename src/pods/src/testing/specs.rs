@@ -95,6 +95,7 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
             oom_score_adj: None,
             apparmor_profile: None,
             selinux_label: None,
+            seccomp: None,
         },
         stdio: Stdio {
             terminal: false,

@@ -298,6 +298,7 @@ pub fn process(args: &[&str]) -> Process {
         oom_score_adj: Some(100),
         apparmor_profile: None,
         selinux_label: None,
+        seccomp: None,
     }
 }
 
