@@ -47,6 +47,10 @@ impl Isolator for Namespaces {
         };
         Ok(Contribution {
             namespaces: Some(plan::Namespaces {
+                user: match of_pod.user {
+                    Some(_) => PodOrHost::Pod,
+                    None => PodOrHost::Host,
+                },
                 network,
                 ipc,
                 uts: network,

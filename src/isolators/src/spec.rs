@@ -4,7 +4,7 @@
 //! through the records on disk, so that a container's status can repeat what
 //! was asked for.
 
-use insula_wire::OsText;
+use insula_wire::{IdMappings, OsText};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -95,8 +95,9 @@ pub struct NamespaceOptions {
     pub ipc: NamespaceMode,
     /// The container whose PID namespace is joined with `pid = Target`.
     pub target_id: String,
-    /// A user namespace of the pod's own was asked for (refused for now).
-    pub user_namespace: bool,
+    /// A user namespace of the pod's own with these ids; `None` is the node's.
+    /// A container's has to be that of its pod (CRI `UserNamespace`).
+    pub user: Option<IdMappings>,
 }
 
 /// CRI `NamespaceMode`.
@@ -181,6 +182,9 @@ pub struct VolumeMount {
     pub propagation: insula_wire::plan::Propagation,
     /// `noexec`, `nodev`, `nosuid` (CRI 1.37 `mount_options`).
     pub options: Vec<String>,
+    /// The ids that its files are shown with: those of the pod's user namespace,
+    /// or as they are on disk (KEP-127, CRI `uidMappings` and `gidMappings`).
+    pub ids: Option<IdMappings>,
 }
 
 /// A host device in a container (CRI `Device`).
@@ -294,7 +298,7 @@ impl Default for NamespaceOptions {
             pid: NamespaceMode::Pod,
             ipc: NamespaceMode::Pod,
             target_id: String::new(),
-            user_namespace: false,
+            user: None,
         }
     }
 }

@@ -15,7 +15,7 @@ impl Isolator for UserNamespace {
     }
 
     fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal> {
-        if spec.security.namespaces.user_namespace || pod.spec.namespaces.user_namespace {
+        if spec.security.namespaces.user.is_some() || pod.spec.namespaces.user.is_some() {
             return Err(Refusal::new(
                 "a user namespace was asked for, which this version cannot give: use the node's (hostUsers: true)",
             ));

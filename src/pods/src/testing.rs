@@ -7,4 +7,4 @@ mod specs;
 mod supervisor;
 
 pub(crate) use fakes::{Bench, Fault};
-pub(crate) use specs::{container_spec, plan, pod_spec};
+pub(crate) use specs::{container_spec, id_mappings, plan, pod_spec};

@@ -22,6 +22,8 @@ use rustix::io::Errno;
 /// What a pod's containers share.
 #[derive(Debug)]
 pub struct PodNamespaces {
+    /// The user namespace, which owns the others; `None` is the host's.
+    pub user: Option<OwnedFd>,
     /// The network namespace; `None` is the host's.
     pub network: Option<OwnedFd>,
     /// The ipc namespace; `None` is the host's.
@@ -147,6 +149,7 @@ fn namespaces(
         None => None,
     };
     Ok(PodNamespaces {
+        user: None,
         network,
         ipc,
         uts,

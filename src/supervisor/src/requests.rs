@@ -22,6 +22,7 @@ impl Supervisor {
                 Ok(())
             }
             Request::MakePod(plan) => self.make_pod(id, &plan),
+            Request::UserNamespace => self.user_namespace(id),
             Request::Descriptors => Ok(()),
             Request::Create(create) => self.create(id, create, descriptors),
             Request::Placed { container_id } => self.placed(id, &container_id),
@@ -74,6 +75,22 @@ impl Supervisor {
         self.pod = Some(pod);
         let descriptors: Vec<_> = made.iter().map(AsFd::as_fd).collect();
         self.reply(id, Ok(Answer::PodReady), &descriptors);
+        Ok(())
+    }
+
+    /// Gives the pod's user namespace, with which the daemon maps mounts.
+    fn user_namespace(&mut self, id: u64) -> Result<(), Failure> {
+        let name = "give user namespace";
+        let namespace = self
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.namespaces.user.as_ref());
+        let Some(namespace) = namespace else {
+            let message = "the pod has none of its own";
+            return Err(refuse(FailureKind::WrongState, name, message));
+        };
+        let copy = step(name, insula_sys::fd::duplicate(namespace))?;
+        self.reply(id, Ok(Answer::UserNamespace), &[copy.as_fd()]);
         Ok(())
     }
 

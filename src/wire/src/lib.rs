@@ -13,12 +13,14 @@
 pub mod capability;
 pub mod channel;
 pub mod filter;
+pub mod id_mapping;
 pub mod message;
 pub mod plan;
 pub mod text;
 
 pub use capability::{Capability, CapabilitySet};
 pub use filter::{FilterProgram, SeccompFilter};
+pub use id_mapping::{IdMappings, IdRange};
 pub use plan::LaunchPlan;
 pub use text::OsText;
 

@@ -10,6 +10,7 @@
 //! More than 250 of them do not fit one packet (`SCM_MAX_FD` is 253): the
 //! surplus goes ahead in [`Request::Descriptors`] packets.
 
+use crate::id_mapping::IdMappings;
 use crate::plan::{PodOrHost, Stdio};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub enum Request {
     /// descriptors of the network, ipc and uts namespaces that were made, in
     /// that order.
     MakePod(PodPlan),
+    /// Asks for the pod's user namespace, with which the daemon maps the ids of
+    /// mounts. Answered by [`Answer::UserNamespace`] with its descriptor.
+    UserNamespace,
     /// Descriptors of the next request with the same packet id, which did not
     /// fit there. Has no reply.
     Descriptors,
@@ -104,7 +108,8 @@ pub struct CreateRequest {
     pub container_id: String,
     /// The plan's `stdio`.
     pub stdio: Stdio,
-    /// The plan's `process.user.uid`, who owns the standard streams.
+    /// Who owns the standard streams, as the host counts: the plan's
+    /// `process.user.uid`, mapped where the pod has a user namespace.
     pub owner: u32,
     /// The container whose PID namespace is joined, where the plan says
     /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
@@ -126,7 +131,8 @@ pub struct ExecRequest {
     pub exec_id: u64,
     /// The container's id.
     pub container_id: String,
-    /// The process's `user.uid`, who owns the standard streams.
+    /// Who owns the standard streams, as the host counts: the process's
+    /// `user.uid`, mapped where the pod has a user namespace.
     pub owner: u32,
     /// After this many milliseconds the whole exec is killed; 0 is never.
     pub timeout_ms: u64,
@@ -136,6 +142,9 @@ pub struct ExecRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodPlan {
+    /// A user namespace of the pod's own with these ids, which owns the other
+    /// namespaces that are made for the pod; `None` is the host's.
+    pub user: Option<IdMappings>,
     /// A network namespace of the pod's own, with `lo` up, or the host's.
     pub network: PodOrHost,
     /// An ipc namespace and a `/dev/shm` of the pod's own, or the host's.
@@ -194,6 +203,8 @@ pub enum Answer {
     },
     /// The pod's namespaces exist.
     PodReady,
+    /// The pod's user namespace travels along.
+    UserNamespace,
     /// The child exists and is blocked.
     Forked {
         /// Its process id as the host sees it.

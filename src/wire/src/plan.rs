@@ -51,6 +51,9 @@ pub struct LaunchPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespaces {
+    /// The pod's user namespace, which then owns the pod's other namespaces
+    /// and those made for the container, or the host's.
+    pub user: PodOrHost,
     /// The pod's network namespace, or the host's.
     pub network: PodOrHost,
     /// The pod's System V and POSIX message queue namespace, or the host's.
@@ -161,6 +164,10 @@ pub struct MountAttributes {
     pub nodev: bool,
     /// `MOUNT_ATTR_NOEXEC`.
     pub noexec: bool,
+    /// `MOUNT_ATTR_IDMAP` with the pod's user namespace, on this mount and all
+    /// below it: a file of the host's id 0 belongs to the container's id 0. Set
+    /// by the daemon, which has the namespace, on a [`MountSource::Host`].
+    pub id_mapped: bool,
 }
 
 /// Propagation of a mount, mount_namespaces(7), CRI `MountPropagation`.
@@ -189,9 +196,9 @@ pub struct DeviceNode {
     pub minor: u32,
     /// Permission bits, such as 0o666.
     pub mode: u32,
-    /// Owner.
+    /// Owner, as seen in the container.
     pub uid: u32,
-    /// Group.
+    /// Group, as seen in the container.
     pub gid: u32,
 }
 

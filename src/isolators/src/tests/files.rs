@@ -16,6 +16,7 @@ fn volume(container_path: &str) -> VolumeMount {
         selinux_relabel: false,
         propagation: Propagation::Private,
         options: Vec::new(),
+        ids: None,
     }
 }
 

@@ -27,6 +27,7 @@ fn inputs() -> PlanInputs {
 fn base() -> Contribution {
     Contribution {
         namespaces: Some(Namespaces {
+            user: PodOrHost::Host,
             network: PodOrHost::Pod,
             ipc: PodOrHost::Pod,
             uts: PodOrHost::Pod,

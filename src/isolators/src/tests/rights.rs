@@ -1,6 +1,6 @@
 //! Namespaces, users, environment, process, capabilities, profiles.
 
-use super::views::text;
+use super::views::{id_mappings, text};
 use super::{Fixture, plan_of, refusal_of};
 use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest, SelinuxOptions};
 use crate::sysctls;
@@ -416,8 +416,8 @@ fn gates() {
         assert_eq!(fixture.plan().is_ok(), profile != localhost());
     }
     refusal_of(|fixture| fixture.spec.security.selinux = Some(SelinuxOptions::default()));
-    refusal_of(|fixture| fixture.spec.security.namespaces.user_namespace = true);
-    refusal_of(|fixture| fixture.pod.namespaces.user_namespace = true);
+    refusal_of(|fixture| fixture.spec.security.namespaces.user = Some(id_mappings()));
+    refusal_of(|fixture| fixture.pod.namespaces.user = Some(id_mappings()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::spec::{
 use crate::table::{PlanError, plan};
 use insula_sys::cgroup::{Hierarchy, Layout};
 use insula_wire::plan::LaunchPlan;
-use insula_wire::{CapabilitySet, OsText};
+use insula_wire::{CapabilitySet, IdMappings, IdRange, OsText};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -20,6 +20,14 @@ pub(crate) struct Fixture {
     pub(crate) passwd: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) devices: Vec<ResolvedDevice>,
+}
+
+/// Ids of a pod's own user namespace.
+pub(crate) fn id_mappings() -> IdMappings {
+    IdMappings {
+        uids: IdRange::new(0, 100_000, 65_536).unwrap(),
+        gids: IdRange::new(0, 200_000, 1000).unwrap(),
+    }
 }
 
 impl Fixture {

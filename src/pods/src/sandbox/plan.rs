@@ -39,7 +39,7 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
             "the pod has no name in its metadata".to_owned(),
         ));
     }
-    if spec.namespaces.user_namespace {
+    if spec.namespaces.user.is_some() {
         return Err(Error::Unimplemented(
             "pods with a user namespace of their own (hostUsers: false) are not supported yet"
                 .to_owned(),
@@ -55,6 +55,7 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
     let settings =
         sysctls::of_pod(spec).map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
     Ok(PodPlan {
+        user: spec.namespaces.user,
         network,
         ipc,
         // The host's network has the host's name (Kubernetes `hostNetwork`).
@@ -121,7 +122,7 @@ mod tests {
                 "network namespace",
             ),
             (
-                |spec| spec.namespaces.user_namespace = true,
+                |spec| spec.namespaces.user = Some(crate::testing::id_mappings()),
                 "user namespace",
             ),
             (

@@ -172,6 +172,7 @@ fn volume(host_path: &str, propagation: Propagation) -> VolumeMount {
         selinux_relabel: false,
         propagation,
         options: Vec::new(),
+        ids: None,
     }
 }
 

@@ -7,7 +7,16 @@ use insula_wire::plan::{
     Capabilities, Cgroup, LaunchPlan, Namespaces, NewOrHost, PidNamespace, PodOrHost, Process,
     Rootfs, Stdio, User,
 };
+use insula_wire::{IdMappings, IdRange};
 use std::collections::BTreeMap;
+
+/// Ids of a pod's own user namespace.
+pub(crate) fn id_mappings() -> IdMappings {
+    IdMappings {
+        uids: IdRange::new(0, 100_000, 65_536).unwrap(),
+        gids: IdRange::new(0, 200_000, 1000).unwrap(),
+    }
+}
 
 /// A pod with a network of its own.
 pub(crate) fn pod_spec(name: &str) -> PodSpec {
@@ -67,6 +76,7 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
     LaunchPlan {
         container_id: container_id.to_owned(),
         namespaces: Namespaces {
+            user: PodOrHost::Host,
             network: PodOrHost::Pod,
             ipc: PodOrHost::Pod,
             uts: PodOrHost::Pod,

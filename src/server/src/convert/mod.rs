@@ -15,6 +15,7 @@ pub mod security;
 pub mod signal;
 pub mod stats;
 pub mod status;
+pub mod user_namespace;
 
 use insula_wire::OsText;
 

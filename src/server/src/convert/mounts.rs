@@ -1,6 +1,6 @@
 //! `Mount` and `Device` both ways.
 
-use super::{PATH_MAX, Rejected, absolute_path, text, without_parent};
+use super::{PATH_MAX, Rejected, absolute_path, text, user_namespace, without_parent};
 use insula_cri_api::v1::{Device, Mount, MountPropagation};
 use insula_isolators::spec::{DeviceMapping, VolumeMount};
 use insula_wire::plan::Propagation;
@@ -26,17 +26,13 @@ pub fn from_cri(message: Mount) -> Result<VolumeMount, Rejected> {
             "is set, but `image` is not",
         ));
     }
-    for (mappings, field) in [
-        (&message.uid_mappings, "uidMappings"),
-        (&message.gid_mappings, "gidMappings"),
-    ] {
-        if !mappings.is_empty() {
-            return Err(Rejected::unsupported(
-                field,
-                "mapped mounts need user namespaces, which this version does not support",
-            ));
-        }
-    }
+    let ids = match (&message.uid_mappings[..], &message.gid_mappings[..]) {
+        ([], []) => None,
+        (uids, gids) => Some(user_namespace::mappings(
+            (uids, "uidMappings"),
+            (gids, "gidMappings"),
+        )?),
+    };
     let propagation = match message.propagation() {
         _ if MountPropagation::try_from(message.propagation).is_err() => {
             return Err(Rejected::invalid(
@@ -69,6 +65,7 @@ pub fn from_cri(message: Mount) -> Result<VolumeMount, Rejected> {
         selinux_relabel: message.selinux_relabel,
         propagation,
         options,
+        ids,
     })
 }
 
@@ -79,7 +76,10 @@ pub fn to_cri(mount: &VolumeMount) -> Mount {
         Propagation::HostToContainer => MountPropagation::PropagationHostToContainer,
         Propagation::Bidirectional => MountPropagation::PropagationBidirectional,
     };
+    let (uid_mappings, gid_mappings) = user_namespace::lists(mount.ids);
     Mount {
+        uid_mappings,
+        gid_mappings,
         container_path: mount.container_path.clone(),
         host_path: mount.host_path.clone(),
         readonly: mount.readonly,
@@ -195,6 +195,19 @@ mod tests {
                 propagation: MountPropagation::PropagationBidirectional as i32,
                 ..mount()
             },
+            Mount {
+                uid_mappings: vec![IdMapping {
+                    host_id: 1000,
+                    container_id: 0,
+                    length: 10,
+                }],
+                gid_mappings: vec![IdMapping {
+                    host_id: 2000,
+                    container_id: 0,
+                    length: 5,
+                }],
+                ..mount()
+            },
         ];
         for message in messages {
             assert_eq!(to_cri(&from_cri(message.clone()).unwrap()), message);
@@ -251,7 +264,17 @@ mod tests {
             ),
             (
                 |m| m.uid_mappings = vec![IdMapping::default()],
-                "uidMappings: mapped mounts need user namespaces, which this version does not support",
+                "uidMappings: does not map id 0 of the container",
+            ),
+            (
+                |m| {
+                    m.uid_mappings = vec![IdMapping {
+                        host_id: 1000,
+                        container_id: 0,
+                        length: 10,
+                    }];
+                },
+                "gidMappings: has 0 mappings, exactly one is possible",
             ),
             (
                 |m| {

@@ -1,10 +1,9 @@
 //! Security contexts and namespace options, both ways.
 
-use super::{NAME_MAX, Rejected, text, without_parent};
+use super::{NAME_MAX, Rejected, text, user_namespace, without_parent};
 use insula_cri_api::v1::{
-    IdMapping, Int64Value, LinuxContainerSecurityContext, NamespaceMode as Mode, NamespaceOption,
-    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
-    security_profile::ProfileType,
+    Int64Value, LinuxContainerSecurityContext, NamespaceMode as Mode, NamespaceOption,
+    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, security_profile::ProfileType,
 };
 use insula_isolators::spec::{
     GroupsPolicy, NamespaceMode, NamespaceOptions, ProfileRequest, SecurityContext, SelinuxOptions,
@@ -106,12 +105,12 @@ pub fn namespaces(message: NamespaceOption, whose: For) -> Result<NamespaceOptio
         pid,
         ipc: pod_or_node(message.ipc, "ipc")?,
         target_id,
-        user_namespace: message
+        user: message
             .userns_options
-            .map(|options| user_namespace(&options))
+            .map(|options| user_namespace::from_cri(&options))
             .transpose()
             .map_err(|rejected| rejected.within("userns_options"))?
-            .unwrap_or(false),
+            .flatten(),
     })
 }
 
@@ -128,7 +127,7 @@ pub fn namespaces_to_cri(options: &NamespaceOptions) -> NamespaceOption {
         pid: mode(options.pid) as i32,
         ipc: mode(options.ipc) as i32,
         target_id: options.target_id.clone(),
-        userns_options: None,
+        userns_options: options.user.map(user_namespace::to_cri),
     }
 }
 
@@ -198,7 +197,8 @@ fn apparmor_string(value: &str) -> Result<ProfileRequest, Rejected> {
     }
 }
 
-fn mode(value: i32, field: &str) -> Result<NamespaceMode, Rejected> {
+/// CRI `NamespaceMode`.
+pub(super) fn mode(value: i32, field: &str) -> Result<NamespaceMode, Rejected> {
     match Mode::try_from(value) {
         Ok(Mode::Pod) => Ok(NamespaceMode::Pod),
         Ok(Mode::Container) => Ok(NamespaceMode::Container),
@@ -223,39 +223,6 @@ fn pod_or_node(value: i32, field: &str) -> Result<NamespaceMode, Rejected> {
             "TARGET is not possible, only POD and NODE are",
         )),
     }
-}
-
-/// Whether a user namespace is asked for, after the rules of KEP-127: one
-/// mapping each, and root of the container is in it.
-fn user_namespace(options: &UserNamespace) -> Result<bool, Rejected> {
-    match mode(options.mode, "mode")? {
-        NamespaceMode::Node if options.uids.is_empty() && options.gids.is_empty() => Ok(false),
-        NamespaceMode::Node => Err(Rejected::invalid("mode", "is NODE, but mappings are given")),
-        NamespaceMode::Pod => {
-            one_mapping(&options.uids, "uids")?;
-            one_mapping(&options.gids, "gids")?;
-            Ok(true)
-        }
-        NamespaceMode::Container | NamespaceMode::Target => {
-            Err(Rejected::invalid("mode", "only POD and NODE are possible"))
-        }
-    }
-}
-
-fn one_mapping(mappings: &[IdMapping], field: &str) -> Result<(), Rejected> {
-    let [mapping] = mappings else {
-        return Err(Rejected::invalid(
-            field,
-            format!("has {} mappings, exactly one is possible", mappings.len()),
-        ));
-    };
-    if mapping.container_id != 0 || mapping.length == 0 {
-        return Err(Rejected::invalid(
-            field,
-            "does not map id 0 of the container",
-        ));
-    }
-    Ok(())
 }
 
 /// Ids that a process can have: `(uid_t) -1` means "unchanged" to the kernel.

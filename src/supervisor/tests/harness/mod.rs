@@ -36,6 +36,7 @@ impl Pod {
     pub fn start(shared_pid: bool) -> Self {
         let mut pod = Self::start_empty();
         let plan = PodPlan {
+            user: None,
             network: PodOrHost::Pod,
             ipc: PodOrHost::Pod,
             uts: PodOrHost::Pod,
@@ -319,6 +320,7 @@ pub fn plan(pod: &Pod, id: &str, args: &[&str]) -> LaunchPlan {
     LaunchPlan {
         container_id: id.to_owned(),
         namespaces: Namespaces {
+            user: PodOrHost::Host,
             network: PodOrHost::Pod,
             ipc: PodOrHost::Pod,
             uts: PodOrHost::Pod,
