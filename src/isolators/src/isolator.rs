@@ -1,5 +1,6 @@
 //! The isolator's interface.
 
+use crate::apparmor::Profiles;
 use crate::change::Change;
 use crate::contribution::Contribution;
 use crate::spec::{ContainerSpec, DeviceMapping, PodSpec, Resources};
@@ -36,6 +37,9 @@ pub struct PodView<'a> {
     pub devices: &'a [ResolvedDevice],
     /// Host name of the pod (never empty).
     pub hostname: &'a str,
+    /// What AppArmor has loaded, where it is enabled and the container needs
+    /// it: see [`crate::apparmor::needs_profiles`].
+    pub apparmor: &'a Profiles,
     /// What this host can do.
     pub host: &'a HostFacts,
 }

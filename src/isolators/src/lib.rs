@@ -21,7 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
-mod apparmor;
+pub mod apparmor;
 mod capabilities;
 mod change;
 pub mod contribution;

@@ -3,6 +3,7 @@
 mod accounts;
 mod apply;
 mod files;
+mod labels;
 mod limits;
 mod merging;
 mod rights;

@@ -9,6 +9,7 @@ use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::ports::ImageFacts;
 use crate::stats::InterfaceUsage;
+use insula_isolators::apparmor::Profiles;
 use insula_isolators::isolator::Usage;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_wire::LaunchPlan;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod apparmor;
 mod linux;
 
 pub(crate) use linux::LinuxHost;
@@ -57,6 +59,9 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
 
     /// Clones the mount at a host path with all below it, detached. May hang.
     fn clone_tree(&self, path: &Path) -> Result<OwnedFd>;
+
+    /// What AppArmor has loaded. May wait for its default profile to be.
+    fn apparmor_profiles(&self) -> Result<Profiles>;
 
     /// What the isolators make of a container's specification.
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan>;
@@ -138,4 +143,5 @@ pub(crate) struct PlanRequest<'a> {
     pub(crate) passwd: &'a [u8],
     pub(crate) group: &'a [u8],
     pub(crate) cgroup_path: &'a str,
+    pub(crate) apparmor: &'a Profiles,
 }

@@ -2,7 +2,7 @@
 //! descriptor, `openat2(2)` with `RESOLVE_IN_ROOT`, no magic links.
 
 use crate::{Error, Result};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -38,6 +38,24 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<O
                 });
             }
         }
+    }
+}
+
+/// Checks that a descriptor is on procfs: what is written to a file of another
+/// file system, mounted where `/proc` was expected, has no effect
+/// (CVE-2019-16884, CVE-2025-52881).
+pub fn check_procfs(file: impl AsFd) -> Result<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let file = file.as_fd();
+    let call = || format!("fstatfs({file:?})");
+    let status = rustix::fs::fstatfs(file).map_err(|errno| Error::new(call(), errno))?;
+    if status.f_type == PROC_SUPER_MAGIC {
+        Ok(())
+    } else {
+        Err(Error::new(
+            format!("{}: not PROC_SUPER_MAGIC but {:#x}", call(), status.f_type),
+            Errno::XDEV,
+        ))
     }
 }
 
@@ -115,9 +133,19 @@ fn relative(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shape, ensure_in_root};
+    use super::{Shape, check_procfs, ensure_in_root};
     use rustix::fs::{Mode, OFlags};
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn procfs_is_told_from_what_pretends_to_be() {
+        check_procfs(std::fs::File::open("/proc/self/status").unwrap()).unwrap();
+        let other = check_procfs(tempfile::tempfile().unwrap()).unwrap_err();
+        assert!(
+            other.to_string().contains("not PROC_SUPER_MAGIC"),
+            "{other}"
+        );
+    }
 
     #[test]
     fn missing_parts_are_made_and_links_stay_inside() {

@@ -6,6 +6,7 @@
 //! `docs/kernel-features.md`.
 
 mod files;
+mod labels;
 pub(crate) mod probe;
 
 use serde::Serialize;
@@ -63,6 +64,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         probe::recursive_read_only(),
         probe::pidfd(),
         probe::oom_score(),
+        labels::apparmor(),
         files::supervisor(&places.supervisor),
         files::network_configuration(&places.cni_conf_dir),
         files::network_plugins(&places.cni_bin_dirs),

@@ -400,20 +400,12 @@ fn gates() {
         (ProfileRequest::RuntimeDefault, false),
         (localhost(), false),
     ] {
-        for apparmor in [true, false] {
-            let mut fixture = Fixture::new();
-            fixture.host.apparmor = apparmor;
-            fixture.spec.security.apparmor = profile.clone();
-            assert_eq!(fixture.plan().is_ok(), allowed, "AppArmor {profile:?}");
-        }
         let mut fixture = Fixture::new();
         fixture.spec.security.seccomp = profile.clone();
         assert_eq!(fixture.plan().is_ok(), allowed, "seccomp {profile:?}");
         let mut fixture = Fixture::privileged();
         fixture.spec.security.seccomp = profile.clone();
         fixture.plan().unwrap();
-        fixture.spec.security.apparmor = profile.clone();
-        assert_eq!(fixture.plan().is_ok(), profile != localhost());
     }
     refusal_of(|fixture| fixture.spec.security.selinux = Some(SelinuxOptions::default()));
     refusal_of(|fixture| fixture.spec.security.namespaces.user = Some(id_mappings()));

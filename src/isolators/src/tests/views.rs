@@ -1,5 +1,6 @@
 //! Specifications, pods and hosts for tests.
 
+use crate::apparmor::Profiles;
 use crate::isolator::{HostFacts, ImageView, PodView, ResolvedDevice};
 use crate::spec::{
     ContainerSpec, ImageRequest, NamespaceOptions, PodMetadata, PodSpec, Resources, SecurityContext,
@@ -20,6 +21,7 @@ pub(crate) struct Fixture {
     pub(crate) passwd: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) devices: Vec<ResolvedDevice>,
+    pub(crate) apparmor: Profiles,
 }
 
 /// Ids of a pod's own user namespace.
@@ -83,6 +85,7 @@ impl Fixture {
             passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n".to_vec(),
             group: b"root:x:0:\nextra:x:50000:app,other\nmore:x:50001:other\n".to_vec(),
             devices: Vec::new(),
+            apparmor: Profiles::default(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Fixture {
             image_volumes: PathBuf::from("/var/lib/insula/rw/container/volumes"),
             devices: &self.devices,
             hostname: "pod",
+            apparmor: &self.apparmor,
             host: &self.host,
         };
         plan(&self.spec, &view)

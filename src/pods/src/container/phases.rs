@@ -18,6 +18,7 @@ use crate::host::{Group, PlanRequest};
 use crate::ids::ContainerId;
 use crate::link::{Link, Refused, unexpected};
 use crate::ports::{ImageFacts, PreparedRootfs};
+use insula_isolators::apparmor::{self, Profiles};
 use insula_isolators::image_volumes;
 use insula_isolators::spec::ContainerSpec;
 use insula_wire::LaunchPlan;
@@ -152,9 +153,21 @@ impl Rooted {
         }
     }
 
+    async fn apparmor_profiles(&self) -> Result<Profiles> {
+        let begun = &self.before;
+        if !apparmor::needs_profiles(&begun.spec) {
+            return Ok(Profiles::default());
+        }
+        let host = Arc::clone(&begun.pod.env.host);
+        let stage = format!("look up the AppArmor profiles for container {}", begun.id);
+        let deadline = begun.pod.env.config.deadlines.service;
+        blocking(stage, deadline, move || host.apparmor_profiles()).await
+    }
+
     async fn make_plan(&self) -> Result<LaunchPlan> {
         let (pod, id) = (&self.before.pod, &self.before.id);
         let volumes = pod.env.paths.container_volumes(id);
+        let apparmor = self.apparmor_profiles().await?;
         let plan = pod.env.host.plan(&PlanRequest {
             pod: &pod.spec,
             pod_id: pod.id.as_str(),
@@ -167,6 +180,7 @@ impl Rooted {
             passwd: &self.rootfs.passwd,
             group: &self.rootfs.group,
             cgroup_path: &pod.container_cgroup(id),
+            apparmor: &apparmor,
         })?;
         if plan.process.oom_score_adj.is_none() {
             tracing::warn!(

@@ -1,5 +1,6 @@
 //! This machine.
 
+use super::apparmor::AppArmor;
 use super::{Group, Host, PlanRequest, Process};
 use crate::config::PodsConfig;
 use crate::error::{Error, Result};
@@ -7,6 +8,7 @@ use crate::files;
 use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::stats::InterfaceUsage;
+use insula_isolators::apparmor::Profiles;
 use insula_isolators::host::{device_nodes, resolve_devices};
 use insula_isolators::isolator::{ApplyError, HostFacts, Usage};
 use insula_isolators::spec::Resources;
@@ -27,6 +29,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct LinuxHost {
     facts: HostFacts,
+    /// `None` where it is not enabled.
+    apparmor: Option<AppArmor>,
     program: SealedProgram,
     supervisors: Cgroup,
     /// Groups that all pods share, outermost first.
@@ -52,6 +56,7 @@ impl LinuxHost {
         let supervisors = Cgroup::create(&facts.cgroup, &path)
             .map_err(|error| Error::internal("make the cgroup of supervisors", error))?;
         Ok(Self {
+            apparmor: facts.apparmor.then(AppArmor::load),
             facts,
             program,
             supervisors,
@@ -174,6 +179,12 @@ impl Host for LinuxHost {
             .map_err(|error| Error::internal(format!("open the volume {}", path.display()), error))
     }
 
+    fn apparmor_profiles(&self) -> Result<Profiles> {
+        self.apparmor
+            .as_ref()
+            .map_or_else(|| Ok(Profiles::default()), AppArmor::profiles)
+    }
+
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {
         let invalid = |words: String| Error::InvalidArgument(words);
         let devices = resolve_devices(&request.container.devices)
@@ -200,6 +211,7 @@ impl Host for LinuxHost {
             image_volumes: request.volumes.clone(),
             devices: &devices,
             hostname: request.hostname,
+            apparmor: request.apparmor,
             host: facts,
         };
         insula_isolators::plan(request.container, &view).map_err(plan_error)

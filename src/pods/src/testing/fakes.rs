@@ -12,6 +12,7 @@ use crate::ports::{Attachment, ImageFacts, ImageStore, PodNetwork, PreparedRootf
 use crate::stats::{FilesystemUsage, InterfaceUsage};
 use crate::status::Condition;
 use futures_util::future::{BoxFuture, FutureExt as _};
+use insula_isolators::apparmor::Profiles;
 use insula_isolators::isolator::{ImageView, Usage};
 use insula_isolators::spec::{ImageRequest, Resources};
 use insula_wire::LaunchPlan;
@@ -250,6 +251,10 @@ impl Host for Machine {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(null())
+    }
+
+    fn apparmor_profiles(&self) -> Result<Profiles> {
+        Ok(Profiles::default())
     }
 
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {

@@ -11,7 +11,7 @@ use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
 use insula_sys::mount::{self, Attributes, Propagation};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
-use insula_sys::path::open_in_root;
+use insula_sys::path::{check_procfs, open_in_root};
 use insula_sys::{Error, fd};
 use insula_wire::LaunchPlan;
 use insula_wire::message::Failure;
@@ -67,6 +67,7 @@ impl Birth<'_> {
         }
         let plan = self.read_plan()?;
         identity::set_oom_score(&plan.process)?;
+        identity::declare_labels(&plan.process)?;
         self.join_pod(&plan)?;
         let furniture = self.collect_furniture(&plan)?;
         self.make_mount_namespace()?;
@@ -263,7 +264,6 @@ impl Birth<'_> {
 /// may have mounted something else there, so it is checked to be the root of a
 /// procfs.
 fn clone_proc_of(target: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     const PROC_ROOT_INO: u64 = 1;
     let name = "clone the target's procfs";
     step(name, namespace::join_process(target, &[Kind::Mount]))?;
@@ -278,9 +278,9 @@ fn clone_proc_of(target: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
         name,
         open_in_root(top.as_fd(), "proc", OFlags::PATH | OFlags::DIRECTORY),
     )?;
-    let kind = rustix::fs::fstatfs(&proc).map_err(|errno| Error::new("fstatfs(/proc)", errno));
+    step(name, check_procfs(&proc))?;
     let stat = rustix::fs::fstat(&proc).map_err(|errno| Error::new("fstat(/proc)", errno));
-    if step(name, kind)?.f_type != PROC_SUPER_MAGIC || step(name, stat)?.st_ino != PROC_ROOT_INO {
+    if step(name, stat)?.st_ino != PROC_ROOT_INO {
         return Err(malformed(name, "its /proc is not the root of a procfs"));
     }
     step(name, mount::clone_tree_at(&proc, "".as_ref(), false))

@@ -53,6 +53,7 @@ impl Birth<'_> {
         }
         let process = self.read_process()?;
         identity::set_oom_score(&process)?;
+        identity::declare_labels(&process)?;
         // The PID namespace counts for children only; the other namespaces
         // bring the container's root with them.
         let kinds = [

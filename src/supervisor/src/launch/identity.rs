@@ -5,6 +5,8 @@ use insula_sys::identity::{self, CapabilityMasks};
 use insula_sys::{Error, fork};
 use insula_wire::message::Failure;
 use insula_wire::plan::{Process, Rlimit, RlimitResource};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::Resource;
 
 /// Writes the score the OOM killer goes by. To be called while `/proc` is
@@ -19,6 +21,60 @@ pub fn set_oom_score(process: &Process) -> Result<(), Failure> {
         std::fs::write(path, score.to_string())
             .map_err(|error| Error::from_io(format!("write({path:?}, {score})"), &error)),
     )
+}
+
+/// Declares the security labels that the next execve(2) brings, AppArmor's and
+/// SELinux's, and the label of keyrings made until then. A process that is
+/// forked after this inherits the declaration (`apparmor_task_alloc`,
+/// `selinux_cred_prepare`), so it is made where no tenant is in reach: in the
+/// host's mount namespace, where `/proc` is the host's own. That it is procfs is
+/// checked all the same (CVE-2019-16884: a label that goes to another file is
+/// no label).
+pub fn declare_labels(process: &Process) -> Result<(), Failure> {
+    if let Some(profile) = &process.apparmor_profile {
+        let command = format!("exec {profile}");
+        // The second is what kernels before 5.8 have.
+        declare("set AppArmor profile", &["apparmor/exec", "exec"], &command)?;
+    }
+    if let Some(label) = &process.selinux_label {
+        declare("set SELinux label", &["exec"], label)?;
+        declare("set SELinux label of keyrings", &["keycreate"], label)?;
+    }
+    Ok(())
+}
+
+/// Writes an attribute of this thread, proc_pid_attr(5), to the first of the
+/// files that exists.
+fn declare(name: &str, files: &[&str], value: &str) -> Result<(), Failure> {
+    const DIRECTORY: &str = "/proc/thread-self/attr";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(DIRECTORY, flags, Mode::empty())
+        .map_err(|errno| Error::new(format!("open({DIRECTORY:?}, O_PATH)"), errno));
+    let directory = step(name, directory)?;
+    let mut result = Err(Error::new(format!("open({DIRECTORY:?})"), Errno::NOENT));
+    for file in files {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&directory, *file, flags, Mode::empty()) {
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+                result = Err(Error::new(
+                    format!("openat({DIRECTORY:?}, {file:?})"),
+                    errno,
+                ));
+            }
+            Err(errno) => {
+                let call = format!("openat({DIRECTORY:?}, {file:?}, O_WRONLY)");
+                return step(name, Err(Error::new(call, errno)));
+            }
+            Ok(attribute) => {
+                step(name, insula_sys::path::check_procfs(&attribute))?;
+                result = rustix::io::write(&attribute, value.as_bytes())
+                    .map(drop)
+                    .map_err(|errno| Error::new(format!("write({file:?}, {value:?})"), errno));
+                break;
+            }
+        }
+    }
+    step(name, result)
 }
 
 /// Leaves the process as a plain login would: default signals, its umask and
