@@ -1,6 +1,7 @@
 #!/bin/bash
 # Process 1 of hack/vm's guest: what a node's init has set up before a container runtime starts,
-# then the command. Its output goes to the first serial line, everything else to the second,
+# then the command. With VM_SYSTEMD it becomes systemd, which runs it again as a service for the
+# command. Its output goes to the first serial line, everything else to the second,
 # where the last line is `hack-vm-exit: N`.
 set -u
 console=/dev/ttyS1
@@ -38,9 +39,38 @@ link_payload() {
   cp -rs /mnt/cache /root/.cache/insula
 }
 
-mount_all
-give_controllers
+# Gives process 1 to systemd.
+become_systemd() {
+  local units=/run/systemd/system
+  mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /run
+  mkdir -p "$units"
+  cat >"$units/insula-vm.target" <<'END'
+[Unit]
+Requires=basic.target dbus.socket
+After=basic.target dbus.socket
+Wants=insula-vm.service
+END
+  cat >"$units/insula-vm.service" <<'END'
+[Unit]
+Requires=dbus.service
+After=basic.target dbus.service
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /mnt/init
+TimeoutStartSec=infinity
+Delegate=yes
+TasksMax=infinity
+END
+  exec /lib/systemd/systemd
+}
+
 . /mnt/environment
+if [ "${VM_SYSTEMD:-no}" = no ]; then
+  mount_all
+  give_controllers
+elif [ $$ = 1 ]; then
+  become_systemd
+fi
 link_payload
 hostname -F /etc/hostname
 ip link set lo up
