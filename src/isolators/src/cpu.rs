@@ -141,7 +141,7 @@ fn write_v2(change: &mut Change<'_>, want: &CgroupResources) -> Result<(), Apply
 /// The curve goes through (2, 1), (1024, 100) and (262144, 10000), so that a
 /// request of one processor gets the kernel's default weight, as current OCI
 /// runtimes do. The older straight line gave it 39.
-pub(crate) fn weight(shares: u64) -> u64 {
+pub fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

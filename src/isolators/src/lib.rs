@@ -59,6 +59,7 @@ pub mod volumes;
 
 pub use change::Change;
 pub use contribution::Contribution;
+pub use cpu::weight as cpu_weight;
 pub use isolator::{Isolator, PodView};
 pub use merge::{Conflict, PlanInputs, merge};
 pub use table::{

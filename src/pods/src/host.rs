@@ -91,17 +91,19 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
 
 /// One cgroup, open.
 pub(crate) trait Group: Debug + Send + Sync + 'static {
-    /// Its directories, one for each hierarchy.
+    /// Its directories, one for each hierarchy; none before the first process
+    /// was placed, where it comes to be with that.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Whether a child gets into it by itself, born there or by its own hand.
     /// Else it is placed: a service manager may want to do that.
     fn takes_births(&self) -> bool;
 
-    /// Puts a blocked process into it.
+    /// Puts a blocked process into it, and makes it where that needs one.
     fn place(&self, pid: i32) -> Result<()>;
 
-    /// Writes a new container's values.
+    /// Writes a new container's values, or keeps them for the moment when it
+    /// is made.
     fn apply(&self, want: &CgroupResources) -> Result<()>;
 
     /// Changes a container's values; all or none.

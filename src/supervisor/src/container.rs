@@ -29,7 +29,8 @@ pub struct Container {
     pub id: String,
     /// Where it stands.
     pub state: State,
-    /// Its cgroup.
+    /// Its cgroup; in no hierarchy until the child was placed in one that a
+    /// service manager makes.
     pub cgroup: Cgroup,
     /// Its log.
     pub log: Log,

@@ -5,6 +5,7 @@ use crate::launch::report::{Go, step};
 use crate::pod;
 use crate::poll::Source;
 use crate::supervisor::{Supervisor, refuse};
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork;
 use insula_wire::WIRE_VERSION;
 use insula_wire::message::{Answer, Failure, FailureKind, PodPlan, Request};
@@ -25,7 +26,7 @@ impl Supervisor {
             Request::UserNamespace => self.user_namespace(id),
             Request::Descriptors => Ok(()),
             Request::Create(create) => self.create(id, create, descriptors),
-            Request::Placed { container_id } => self.placed(id, &container_id),
+            Request::Placed { container_id } => self.placed(id, &container_id, descriptors),
             Request::Start { container_id } => self.start(id, &container_id),
             Request::Signal {
                 container_id,
@@ -94,7 +95,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn placed(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
+    fn placed(
+        &mut self,
+        id: u64,
+        container_id: &str,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
         let container = self.container(container_id)?;
         if !matches!(container.state, State::Forked) {
             return Err(refuse(
@@ -102,6 +108,9 @@ impl Supervisor {
                 "build root",
                 "it was placed already",
             ));
+        }
+        if !descriptors.is_empty() {
+            container.cgroup = step("build root", Cgroup::from_descriptors(descriptors))?;
         }
         container.state = State::Building;
         container.pending = Some(id);

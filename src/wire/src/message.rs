@@ -54,7 +54,10 @@ pub enum Request {
     /// then never in the memory of a process that enters another. What the
     /// supervisor itself has to know of it is repeated here.
     Create(CreateRequest),
-    /// The blocked child is in its cgroups and may build its root. Answered by
+    /// The blocked child is in its cgroups and may build its root. Descriptors:
+    /// the directories of the container's cgroup (one per hierarchy) where
+    /// they did not travel with [`Request::Create`], since a service manager
+    /// makes the cgroup for a process that exists. Answered by
     /// [`Answer::Created`] when it is ready to execute.
     Placed {
         /// The container's id.
@@ -114,7 +117,8 @@ pub struct CreateRequest {
     /// The container whose PID namespace is joined, where the plan says
     /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
     pub target: Option<String>,
-    /// How many cgroup directories travel along.
+    /// How many cgroup directories travel along; 0 where they come with
+    /// [`Request::Placed`].
     pub cgroup_descriptors: usize,
     /// The child gets into the cgroup by itself: it is born in the version 2
     /// directory (`CLONE_INTO_CGROUP`) and enters the version 1 ones. Else the

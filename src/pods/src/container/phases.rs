@@ -308,8 +308,11 @@ impl Grouped {
             serde_json::to_vec(plan.as_ref()).map_err(|error| Error::internal(&stage, error))?;
         let memfd = insula_sys::fd::sealed_memfd("plan", &json)
             .map_err(|error| Error::internal(&stage, error))?;
-        let groups = self.group.descriptors();
         let born_in_cgroup = self.group.takes_births();
+        let groups = match born_in_cgroup {
+            true => self.group.descriptors(),
+            false => Vec::new(),
+        };
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memfd.as_fd()];
         descriptors.extend(&groups);
         descriptors.push(self.before.before.rootfs.mount.as_fd());
@@ -335,10 +338,14 @@ impl Grouped {
             let stage = format!("place container {id} in its cgroup");
             blocking(stage, deadline, move || group.place(pid)).await?;
         }
+        let placed_in = match born_in_cgroup {
+            true => Vec::new(),
+            false => self.group.descriptors(),
+        };
         let placed = Request::Placed {
             container_id: id.to_string(),
         };
-        match link.ask(&stage, placed, &[], deadline).await? {
+        match link.ask(&stage, placed, &placed_in, deadline).await? {
             (Answer::Created { pid }, _) => Ok(pid),
             (other, _) => Err(unexpected(&stage, &other)),
         }
