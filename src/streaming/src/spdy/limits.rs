@@ -27,7 +27,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams: 1024,
-            headers: 64 << 10,
+            headers: 16 << 10,
             window: 256 << 10,
             buffer: 1 << 20,
             // What kubelet and the Go servers use (StreamIdleTimeout).
