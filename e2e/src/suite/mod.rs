@@ -1,6 +1,7 @@
 //! The tests, a file for each kind of promise.
 
 mod bad_input;
+mod image_volumes;
 mod images;
 mod lifecycle;
 mod logs;
@@ -29,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         namespaces::cases(),
         security::cases(),
         network::cases(),
+        image_volumes::cases(),
         images::cases(),
     ]
     .into_iter()

@@ -245,6 +245,27 @@ impl Images {
             .await
     }
 
+    /// Mounts an image for a container to see it as a volume. It goes when the container's root file
+    /// system does, which must exist; `index` counts the volumes of a container. The mount is
+    /// writable, into a place of the container's own; whoever attaches it makes it read-only.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the image or the container's root file system is not here.
+    pub async fn mount_volume(
+        &self,
+        image: &ImageId,
+        container_id: &str,
+        index: usize,
+    ) -> Result<Rootfs> {
+        let (image, container, backend) = (
+            image.clone(),
+            container_id.to_owned(),
+            Arc::clone(&self.0.backend),
+        );
+        self.with_store(move |store| store.mount_volume(&*backend, &image, &container, index))
+            .await
+    }
+
     /// Removes a container's root file system. It is gone from lists when this returns, its files
     /// after that. Missing is no error. Mounts of it must be gone before.
     pub async fn remove_rootfs(&self, container_id: &str) -> Result<()> {

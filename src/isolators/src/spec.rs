@@ -170,8 +170,11 @@ pub struct ImageRequest {
 pub struct VolumeMount {
     /// Where it appears; made absolute by the parser.
     pub container_path: String,
-    /// Absolute path on the host; symbolic links are followed.
+    /// Absolute path on the host; symbolic links are followed. Empty for an
+    /// image.
     pub host_path: String,
+    /// The image that is shown instead of a path of the host.
+    pub image: Option<ImageMount>,
     /// Read-only, this mount alone.
     pub readonly: bool,
     /// Read-only with all below it; needs `readonly` and private propagation.
@@ -185,6 +188,17 @@ pub struct VolumeMount {
     /// The ids that its files are shown with: those of the pod's user namespace,
     /// or as they are on disk (KEP-127, CRI `uidMappings` and `gidMappings`).
     pub ids: Option<IdMappings>,
+}
+
+/// An image as a volume (CRI `Mount.image`, KEP-4639). Always read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// The image as the client named it, given back in the status.
+    pub request: ImageRequest,
+    /// The image's id; empty until the image was looked up.
+    pub id: String,
+    /// The directory of the image that is shown; empty is all of it.
+    pub sub_path: String,
 }
 
 /// A host device in a container (CRI `Device`).

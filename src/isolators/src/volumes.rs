@@ -1,12 +1,13 @@
-//! Volumes of the host.
+//! Volumes: files of the host, and images.
 
 use crate::contribution::Contribution;
 use crate::isolator::{Isolator, PodView, Refusal};
 use crate::path;
-use crate::spec::{ContainerSpec, VolumeMount};
+use crate::spec::{ContainerSpec, ImageMount, VolumeMount};
 use insula_wire::plan::{Mount, MountAttributes, MountSource, Propagation};
 
-/// CRI `Mount`: a file or directory of the host at a path of the container.
+/// CRI `Mount`: a file or directory of the host, or an image, at a path of the
+/// container.
 #[derive(Debug)]
 pub(crate) struct Volumes;
 
@@ -44,6 +45,21 @@ fn mount(volume: &VolumeMount, recursive_readonly: bool) -> Result<Mount, Refusa
             volume.container_path
         )));
     }
+    if volume.recursive_readonly {
+        check_recursive_readonly(volume, &target, recursive_readonly)?;
+    }
+    Ok(Mount {
+        source: match &volume.image {
+            Some(image) => of_image(volume, image, &target)?,
+            None => of_host(volume, &target)?,
+        },
+        attributes: attributes(volume, &target)?,
+        propagation: volume.propagation,
+        target,
+    })
+}
+
+fn of_host(volume: &VolumeMount, target: &str) -> Result<MountSource, Refusal> {
     path::validate("host path", &volume.host_path)?;
     if !volume.host_path.starts_with('/') {
         return Err(Refusal::new(format!(
@@ -51,17 +67,39 @@ fn mount(volume: &VolumeMount, recursive_readonly: bool) -> Result<Mount, Refusa
             volume.host_path
         )));
     }
-    if volume.recursive_readonly {
-        check_recursive_readonly(volume, &target, recursive_readonly)?;
-    }
-    Ok(Mount {
-        source: MountSource::Host {
-            path: volume.host_path.clone(),
-        },
-        attributes: attributes(volume, &target)?,
-        propagation: volume.propagation,
-        target,
+    Ok(MountSource::Host {
+        path: volume.host_path.clone(),
     })
+}
+
+/// An image is shared by all who show it, so nobody may write to it. Kubelet
+/// recognises the prefix of these texts (KEP-4639).
+fn of_image(
+    volume: &VolumeMount,
+    image: &ImageMount,
+    target: &str,
+) -> Result<MountSource, Refusal> {
+    let why = if !volume.host_path.is_empty() {
+        format!("it has the host path {:?} as well", volume.host_path)
+    } else if !volume.readonly {
+        "it must be read-only".to_owned()
+    } else if volume.propagation != Propagation::Private {
+        "it must have private propagation".to_owned()
+    } else if image.sub_path.starts_with('/') {
+        format!("its sub path {:?} is absolute", image.sub_path)
+    } else {
+        if !image.sub_path.is_empty() {
+            path::refuse_parent_parts("sub path", &image.sub_path)?;
+        }
+        return Ok(MountSource::Image {
+            id: image.id.clone(),
+            sub_path: image.sub_path.clone(),
+        });
+    };
+    Err(Refusal::new(format!(
+        "ImageVolumeMountFailed: image {:?} as the volume at {target}: {why}",
+        image.request.image
+    )))
 }
 
 /// Kubelet recognises the prefix of these texts (KEP-3857).

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 pub(crate) mod create;
 pub(crate) mod end;
+mod image_mounts;
 mod phases;
 pub(crate) mod seed;
 pub(crate) mod start;

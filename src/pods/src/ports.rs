@@ -29,6 +29,16 @@ pub trait ImageStore: Send + Sync + 'static {
         image: &'a ImageFacts,
     ) -> BoxFuture<'a, Result<PreparedRootfs>>;
 
+    /// Mounts an image, given by its id, as a volume of a container that has a
+    /// root file system; gives a detached mount, which goes with that. `index`
+    /// is its own among the container's volumes.
+    fn mount_image<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        image: &'a str,
+        index: usize,
+    ) -> BoxFuture<'a, Result<OwnedFd>>;
+
     /// Removes it. Idempotent.
     fn remove_rootfs<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<()>>;
 

@@ -212,6 +212,14 @@ pub fn detach(path: &Path) -> Result<()> {
     }
 }
 
+/// Takes an attached mount, given by its root, off the path it is on
+/// (`MNT_DETACH`). Needs a procfs at `/proc`.
+pub fn take_off(mount: BorrowedFd<'_>) -> Result<()> {
+    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    rustix::mount::unmount(&path, UnmountFlags::DETACH)
+        .map_err(|errno| Error::new(format!("umount2({path:?}, MNT_DETACH)"), errno))
+}
+
 /// Makes an attached mount the root of this mount namespace and takes the old
 /// root off it, `pivot_root(2)`. Leaves the working directory at the new root.
 pub fn enter_root(root: BorrowedFd<'_>) -> Result<()> {

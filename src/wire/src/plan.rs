@@ -2,9 +2,9 @@
 //!
 //! A plan is made without root and without I/O, by merging what each isolator
 //! contributes. It holds no file descriptor and no process id. What has to be
-//! opened on the host (the root file system, every [`MountSource::Host`]) is
-//! opened by the daemon and travels beside the plan, in the order in which it
-//! appears here: first the root, then the mounts.
+//! opened on the host (the root file system, every [`MountSource::Host`] and
+//! [`MountSource::Image`]) is opened by the daemon and travels beside the plan,
+//! in the order in which it appears here: first the root, then the mounts.
 //!
 //! Unknown fields are refused: a supervisor of an older build that is handed a
 //! step it does not know says so by name and starts nothing.
@@ -134,6 +134,15 @@ pub enum MountSource {
     Host {
         /// Absolute path on the host.
         path: String,
+    },
+    /// The files of an image, CRI `Mount.image` (KEP-4639). The daemon mounts
+    /// it; the supervisor gets a detached mount of the whole image.
+    Image {
+        /// The image's id.
+        id: String,
+        /// The directory of the image that is shown, resolved inside the
+        /// image; empty shows all of it.
+        sub_path: String,
     },
     /// A new instance of a kernel file system, made in the container's own
     /// namespaces.
@@ -391,12 +400,14 @@ pub struct DeviceRule {
 // === impl LaunchPlan ===
 
 impl LaunchPlan {
-    /// The host paths whose detached mounts travel with the plan, in order,
-    /// after the root file system.
-    pub fn host_sources(&self) -> impl Iterator<Item = &str> {
-        self.mounts.iter().filter_map(|mount| match &mount.source {
-            MountSource::Host { path } => Some(path.as_str()),
-            _ => None,
+    /// The mounts that are opened by the daemon and travel detached with the
+    /// plan, in order, after the root file system.
+    pub fn opened_mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(|mount| {
+            matches!(
+                mount.source,
+                MountSource::Host { .. } | MountSource::Image { .. }
+            )
         })
     }
 }

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsUsage, check_container, shadow,
-    shadow::Shadow, usage,
+    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsMount, RootfsUsage,
+    check_container, shadow, shadow::Shadow, usage,
 };
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
@@ -22,6 +22,9 @@ use crate::store::{Durability, Image, ImageId, Store, names, read_record, write_
 pub(crate) struct RootfsRecord {
     version: u32,
     image: ImageId,
+    /// Images shown in it as volumes.
+    #[serde(default)]
+    volumes: Vec<ImageId>,
     /// What must not be removed while this exists, the bottom layer first.
     pub(crate) layers: Vec<Digest>,
 }
@@ -80,19 +83,74 @@ impl Store {
         let record = RootfsRecord {
             version: 1,
             image: image.id.clone(),
+            volumes: Vec::new(),
             layers: image.config.diff_ids.clone(),
         };
-        let json = serde_json::to_vec(&record)
+        self.hold(&own, &record, image)?;
+        let mount = self.mount_image(backend, image, &own, &what)?;
+        Ok(Rootfs {
+            image: image.id.clone(),
+            mount,
+        })
+    }
+
+    /// Mounts an image as a volume of a container whose root file system exists, and goes with it.
+    /// What is written to it is the container's own, as in its root file system; whoever shows it
+    /// makes the mount read-only.
+    pub(crate) fn mount_volume(
+        &self,
+        backend: &dyn RootfsBackend,
+        id: &ImageId,
+        container: &str,
+        index: usize,
+    ) -> Result<Rootfs> {
+        check_container(container)?;
+        let image = self
+            .image(id)?
+            .ok_or_else(|| Error::not_found(format!("image {id}")))?;
+        let mut record = self.rootfs_record(container)?.ok_or_else(|| {
+            Error::not_found(format!("root file system of container {container}"))
+        })?;
+        let name = format!("{container}/volume-{index}");
+        let what = || format!("make rw/{name}");
+        let rootfs =
+            rustix::fs::openat(self.rw(), container, DIRECTORY, Mode::empty()).context(what)?;
+        record.volumes.push(image.id.clone());
+        record.layers.extend(image.config.diff_ids.iter().cloned());
+        self.hold(&rootfs, &record, &image)?;
+        rustix::fs::mkdirat(self.rw(), &name, Mode::from_raw_mode(0o700)).context(what)?;
+        let own = rustix::fs::openat(self.rw(), &name, DIRECTORY, Mode::empty()).context(what)?;
+        let mount = self.mount_image(backend, &image, &own, &what)?;
+        Ok(Rootfs {
+            image: image.id.clone(),
+            mount,
+        })
+    }
+
+    /// Writes a record that keeps an image's layers.
+    fn hold(&self, own: &OwnedFd, record: &RootfsRecord, image: &Image) -> Result<()> {
+        let json = serde_json::to_vec(record)
             .map_err(|error| Error::corrupt(RECORD, error.to_string()))?;
-        write_file(&own, RECORD, &json, Durability::Atomic)?;
+        write_file(own, RECORD, &json, Durability::Atomic)?;
         // Whoever removes layers removes the image's record before it looks for ours. So, if the
         // image's is there now, ours will be seen.
-        if self.image(&image.id)?.is_none() {
-            return Err(Error::not_found(format!("image {}", image.id)));
+        match self.image(&image.id)? {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found(format!("image {}", image.id))),
         }
+    }
+
+    /// Stacks an image's layers under a writable directory made in `own`.
+    fn mount_image(
+        &self,
+        backend: &dyn RootfsBackend,
+        image: &Image,
+        own: &OwnedFd,
+        what: &dyn Fn() -> String,
+    ) -> Result<RootfsMount> {
         let directory = |name: &str| -> Result<OwnedFd> {
-            rustix::fs::mkdirat(&own, name, Mode::from_raw_mode(0o755)).context(what)?;
-            rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()).context(what)
+            rustix::fs::mkdirat(own, name, Mode::from_raw_mode(0o755)).context(what)?;
+            rustix::fs::openat(own, name, DIRECTORY, Mode::empty()).context(what)
         };
         let (upper, work) = (directory("upper")?, directory("work")?);
         let Stack {
@@ -111,11 +169,7 @@ impl Store {
         rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .context(what)?;
         rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode)).context(what)?;
-        let mount = backend.mount(OverlayDescription { lower, upper, work })?;
-        Ok(Rootfs {
-            image: image.id.clone(),
-            mount,
-        })
+        backend.mount(OverlayDescription { lower, upper, work })
     }
 
     /// The layers to stack.
@@ -166,13 +220,19 @@ impl Store {
     }
 
     /// Takes a container's root file system away; its files are removed later. Missing is no
-    /// error. True if its image is gone, so that layers may be free now.
+    /// error. True if an image of it is gone, so that layers may be free now.
     pub(crate) fn remove_rootfs(&self, container: &str) -> Result<bool> {
         check_container(container)?;
         let record = self.rootfs_record(container)?;
         self.trash(self.rw(), container)?;
         Ok(match record {
-            Some(record) => self.image(&record.image)?.is_none(),
+            Some(record) => {
+                let mut gone = self.image(&record.image)?.is_none();
+                for image in &record.volumes {
+                    gone |= self.image(image)?.is_none();
+                }
+                gone
+            }
             None => true,
         })
     }

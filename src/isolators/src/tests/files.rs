@@ -2,7 +2,7 @@
 
 use super::{Fixture, plan_of, refusal_of};
 use crate::isolator::ResolvedDevice;
-use crate::spec::{DeviceMapping, NamespaceMode, VolumeMount};
+use crate::spec::{DeviceMapping, ImageMount, ImageRequest, NamespaceMode, VolumeMount};
 use crate::volumes::check_propagation;
 use insula_sys::cgroup::{Hierarchy, Layout};
 use insula_wire::plan::{DeviceKind, DeviceNode, LaunchPlan, Mount, MountSource, Propagation};
@@ -11,6 +11,7 @@ fn volume(container_path: &str) -> VolumeMount {
     VolumeMount {
         container_path: container_path.to_owned(),
         host_path: "/srv/volume".to_owned(),
+        image: None,
         readonly: false,
         recursive_readonly: false,
         selinux_relabel: false,
@@ -33,6 +34,7 @@ fn mount<'a>(plan: &'a LaunchPlan, target: &str) -> Option<&'a Mount> {
 fn source<'a>(plan: &'a LaunchPlan, target: &str) -> &'a str {
     match &mount(plan, target).unwrap().source {
         MountSource::Host { path } => path,
+        MountSource::Image { id, .. } => id,
         MountSource::Filesystem { kind, .. } => kind,
         MountSource::Proc => "proc",
         MountSource::PodShm => "pod shm",
@@ -251,7 +253,7 @@ fn volumes() {
     });
     let one = mount(&plan, "/srv").unwrap().attributes;
     assert!(one.readonly && one.recursive_readonly && one.noexec && one.nodev && one.nosuid);
-    assert_eq!(plan.host_sources().count(), 4);
+    assert_eq!(plan.opened_mounts().count(), 4);
     for propagation in [Propagation::HostToContainer, Propagation::Bidirectional] {
         let plan = plan_of(|fixture| {
             fixture.spec.mounts = vec![volume("/v")];
@@ -259,6 +261,37 @@ fn volumes() {
         });
         assert_eq!(mount(&plan, "/v").unwrap().propagation, propagation);
     }
+}
+
+/// Makes a volume show an image.
+fn image(one: &mut VolumeMount, sub_path: &str) {
+    one.host_path.clear();
+    one.readonly = true;
+    one.image = Some(ImageMount {
+        request: ImageRequest::default(),
+        id: "sha256:1".to_owned(),
+        sub_path: sub_path.to_owned(),
+    });
+}
+
+#[test]
+fn images_as_volumes() {
+    let plan = plan_of(|fixture| {
+        let mut one = volume("/v");
+        image(&mut one, "etc/ssl");
+        one.options = vec!["noexec".to_owned()];
+        fixture.spec.mounts = vec![one];
+    });
+    let one = mount(&plan, "/v").unwrap();
+    assert_eq!(
+        one.source,
+        MountSource::Image {
+            id: "sha256:1".to_owned(),
+            sub_path: "etc/ssl".to_owned()
+        }
+    );
+    assert!(one.attributes.readonly && one.attributes.noexec);
+    assert!(plan.opened_mounts().any(|opened| opened == one));
 }
 
 /// What a refusal says, and the change that brings it about.
@@ -290,6 +323,20 @@ fn volumes_that_are_refused() {
         }),
         ("host path \"\" is empty", &|one| one.host_path.clear()),
         ("not absolute", &|one| one.host_path = "srv".to_owned()),
+        ("ImageVolumeMountFailed: ", &|one| {
+            image(one, "etc");
+            one.host_path = "/srv".to_owned();
+        }),
+        ("it must be read-only", &|one| {
+            image(one, "etc");
+            one.readonly = false;
+        }),
+        ("it must have private propagation", &|one| {
+            image(one, "etc");
+            one.propagation = Propagation::HostToContainer;
+        }),
+        ("is absolute", &|one| image(one, "/etc")),
+        ("\"a/../../b\"", &|one| image(one, "a/../../b")),
         ("mount option \"suid\"", &|one| {
             one.options = vec!["suid".to_owned()];
         }),

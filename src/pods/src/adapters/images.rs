@@ -10,6 +10,7 @@ use insula_images::{Image, ImageConfig, ImageId, Images, Rootfs, RootfsMount, re
 use insula_isolators::isolator::ImageView;
 use insula_isolators::spec::ImageRequest;
 use insula_wire::OsText;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Most bytes of `/etc/passwd` and `/etc/group`; larger ones are meant to hurt.
@@ -47,6 +48,24 @@ impl ImageStore for Images {
                 .await
                 .map_err(|error| failed(stage, error))?;
             blocking(stage, READ_DEADLINE, move || prepared(rootfs)).await
+        }
+        .boxed()
+    }
+
+    fn mount_image<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        image: &'a str,
+        index: usize,
+    ) -> BoxFuture<'a, Result<OwnedFd>> {
+        async move {
+            let stage = "mount an image as a volume";
+            let id: ImageId = image.parse().map_err(|error| failed(stage, error))?;
+            let volume = self
+                .mount_volume(&id, container.as_str(), index)
+                .await
+                .map_err(|error| failed(stage, error))?;
+            detached(volume.mount)
         }
         .boxed()
     }
@@ -139,12 +158,16 @@ fn prepared(rootfs: Rootfs) -> Result<PreparedRootfs> {
             .map_err(|error| failed("read the image's accounts", error))
     };
     let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-    match rootfs.mount {
-        RootfsMount::Detached(mount) => Ok(PreparedRootfs {
-            mount,
-            passwd,
-            group,
-        }),
+    Ok(PreparedRootfs {
+        mount: detached(rootfs.mount)?,
+        passwd,
+        group,
+    })
+}
+
+fn detached(mount: RootfsMount) -> Result<OwnedFd> {
+    match mount {
+        RootfsMount::Detached(mount) => Ok(mount),
         RootfsMount::Overlay(layers) => Err(Error::Unimplemented(format!(
             "the image has {} layers, more than this kernel can stack by descriptor: use Linux 6.5 or later, or an image with fewer layers",
             layers.lower.len()

@@ -10,7 +10,7 @@
 //! exists: its own part, then that of the phase before it. What cannot be
 //! undone is reported; the container's name is free again in any case.
 
-use super::{seed, volumes};
+use super::{image_mounts, seed, volumes};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -91,19 +91,23 @@ impl Begun {
         let (id, spec) = (self.id.clone(), Arc::clone(&self.spec));
         let work = async {
             let image = env.images.image(&spec.image).await?;
+            let spec = image_mounts::look_up(&env, &spec).await?;
             let rootfs = env.images.prepare_rootfs(&id, &image).await?;
-            Ok((image, rootfs))
+            Ok((image, spec, rootfs))
         };
         let deadline = env.config.deadlines.service;
         let result = self
             .unless_closing("make the root file system", deadline, work)
             .await;
         match result {
-            Ok((image, rootfs)) => Ok(Rooted {
-                before: self,
-                image,
-                rootfs,
-            }),
+            Ok((image, spec, rootfs)) => {
+                self.spec = spec;
+                Ok(Rooted {
+                    before: self,
+                    image,
+                    rootfs,
+                })
+            }
             Err(error) => {
                 // It may exist half, or come to exist after the deadline.
                 report(&self.id, "rootfs", env.images.remove_rootfs(&self.id).await);
@@ -249,12 +253,17 @@ impl Planned {
         let host = Arc::clone(&begun.pod.env.host);
         let plan = Arc::clone(&self.plan);
         let stage = format!("open the volumes of container {}", begun.id);
-        let open = blocking(stage, deadlines.volumes, move || {
-            if let Some(log) = &plan.stdio.log_path {
-                make_parents(Path::new(log))?;
-            }
-            volumes::open(host.as_ref(), &plan)
-        });
+        let (env, id) = (Arc::clone(&begun.pod.env), begun.id.clone());
+        let open = async move {
+            let images = image_mounts::open(&env, &id, &plan).await?;
+            blocking(stage, deadlines.volumes, move || {
+                if let Some(log) = &plan.stdio.log_path {
+                    make_parents(Path::new(log))?;
+                }
+                volumes::open(host.as_ref(), &plan, images)
+            })
+            .await
+        };
         let sources = begun.unless_closing("open the volumes", deadlines.volumes, open);
         match tokio::join!(group, sources) {
             (Ok(group), Ok(sources)) => Ok(Grouped {

@@ -12,17 +12,25 @@ use std::path::Path;
 /// Most of `/proc/self/mountinfo` that is read: a hundred thousand mounts.
 const MOUNTINFO_LIMIT: u64 = 32 << 20;
 
-/// Opens them all, in the order of [`LaunchPlan::host_sources`]. May hang.
-pub(super) fn open(host: &dyn Host, plan: &LaunchPlan) -> Result<Vec<OwnedFd>> {
-    let volumes = plan.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Host { path } => Some((Path::new(path), mount.propagation)),
-        _ => None,
-    });
-    volumes
-        .map(|(path, propagation)| {
-            make_missing(path)?;
-            check(Path::new("/proc/self/mountinfo"), path, propagation)?;
-            host.clone_tree(path)
+/// Opens them all, in the order of [`LaunchPlan::opened_mounts`], where the
+/// mounts of images, which are open, have their places. May hang.
+pub(super) fn open(
+    host: &dyn Host,
+    plan: &LaunchPlan,
+    images: Vec<OwnedFd>,
+) -> Result<Vec<OwnedFd>> {
+    let mut images = images.into_iter();
+    plan.opened_mounts()
+        .map(|mount| match &mount.source {
+            MountSource::Host { path } => {
+                let path = Path::new(path);
+                make_missing(path)?;
+                check(Path::new("/proc/self/mountinfo"), path, mount.propagation)?;
+                host.clone_tree(path)
+            }
+            _ => images.next().ok_or_else(|| {
+                Error::internal("open the volumes", "an image of the plan was not mounted")
+            }),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::filter::{ContainerFilter, PodFilter};
 use crate::pods::Pods;
 use crate::status::{ContainerState, ContainerStatus, ExitReason, PodState};
-use insula_isolators::spec::{ContainerSpec, VolumeMount};
+use insula_isolators::spec::{ContainerSpec, ImageMount, ImageRequest, VolumeMount};
 use insula_wire::OsText;
 use insula_wire::plan::Propagation;
 use std::sync::Arc;
@@ -167,6 +167,7 @@ fn volume(host_path: &str, propagation: Propagation) -> VolumeMount {
     VolumeMount {
         container_path: "/v".to_owned(),
         host_path: host_path.to_owned(),
+        image: None,
         readonly: false,
         recursive_readonly: false,
         selinux_relabel: false,
@@ -178,13 +179,26 @@ fn volume(host_path: &str, propagation: Propagation) -> VolumeMount {
 
 #[tokio::test]
 async fn a_container_that_fails_at_any_point_is_undone_and_its_name_is_free() {
-    let volume = volume("/tmp", Propagation::Private);
+    let of_host = volume("/tmp", Propagation::Private);
+    let of_image = VolumeMount {
+        host_path: String::new(),
+        image: Some(ImageMount {
+            request: ImageRequest {
+                image: "image".to_owned(),
+                ..ImageRequest::default()
+            },
+            id: String::new(),
+            sub_path: String::new(),
+        }),
+        ..of_host.clone()
+    };
     for fault in [
         Fault::Image,
         Fault::Rootfs,
         Fault::Plan,
         Fault::MakeGroup,
         Fault::ApplyGroup,
+        Fault::ImageMount,
         Fault::Volume,
         Fault::Create,
         Fault::Place,
@@ -194,7 +208,7 @@ async fn a_container_that_fails_at_any_point_is_undone_and_its_name_is_free() {
         let pods = bench.open().await;
         let pod = pods.run_sandbox(pod_spec("web")).await.unwrap();
         let spec = ContainerSpec {
-            mounts: vec![volume.clone()],
+            mounts: vec![of_image.clone(), of_host.clone()],
             ..running("main", &["sleep"])
         };
         bench.break_at(Some(fault));

@@ -1,8 +1,8 @@
 //! `Mount` and `Device` both ways.
 
 use super::{PATH_MAX, Rejected, absolute_path, text, user_namespace, without_parent};
-use insula_cri_api::v1::{Device, Mount, MountPropagation};
-use insula_isolators::spec::{DeviceMapping, VolumeMount};
+use insula_cri_api::v1::{Device, ImageSpec, Mount, MountPropagation};
+use insula_isolators::spec::{DeviceMapping, ImageMount, VolumeMount};
 use insula_wire::plan::Propagation;
 
 /// Per-mount options a client may name (CRI 1.37 `Mount.mount_options`).
@@ -10,22 +10,6 @@ const OPTIONS: &[&str] = &["nodev", "noexec", "nosuid"];
 
 /// One volume. A relative `container_path` is taken from the root.
 pub fn from_cri(message: Mount) -> Result<VolumeMount, Rejected> {
-    if message
-        .image
-        .as_ref()
-        .is_some_and(|image| !image.image.is_empty())
-    {
-        return Err(Rejected::unsupported(
-            "image",
-            "images as volumes are not supported by this version",
-        ));
-    }
-    if !message.image_sub_path.is_empty() {
-        return Err(Rejected::invalid(
-            "image_sub_path",
-            "is set, but `image` is not",
-        ));
-    }
     let ids = match (&message.uid_mappings[..], &message.gid_mappings[..]) {
         ([], []) => None,
         (uids, gids) => Some(user_namespace::mappings(
@@ -53,13 +37,18 @@ pub fn from_cri(message: Mount) -> Result<VolumeMount, Rejected> {
     if container_path.is_empty() {
         return Err(Rejected::invalid("container_path", "is empty"));
     }
+    let image = image(message.image, message.image_sub_path)?;
     Ok(VolumeMount {
         container_path: if container_path.starts_with('/') {
             container_path
         } else {
             format!("/{container_path}")
         },
-        host_path: host_path(message.host_path)?,
+        host_path: match image {
+            Some(_) => text(message.host_path, "host_path", PATH_MAX)?,
+            None => host_path(message.host_path)?,
+        },
+        image,
         readonly: message.readonly,
         recursive_readonly: message.recursive_read_only,
         selinux_relabel: message.selinux_relabel,
@@ -87,7 +76,32 @@ pub fn to_cri(mount: &VolumeMount) -> Mount {
         propagation: propagation as i32,
         recursive_read_only: mount.recursive_readonly,
         mount_options: mount.options.clone(),
-        ..Mount::default()
+        image: mount.image.as_ref().map(|image| ImageSpec {
+            image_ref: image.id.clone(),
+            ..super::container::image_to_cri(&image.request)
+        }),
+        image_sub_path: mount
+            .image
+            .as_ref()
+            .map(|image| image.sub_path.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// An image as a volume (KEP-4639). A message without a name means none.
+fn image(image: Option<ImageSpec>, sub_path: String) -> Result<Option<ImageMount>, Rejected> {
+    let sub_path = without_parent(sub_path, "image_sub_path")?;
+    match image {
+        Some(image) if !image.image.is_empty() => Ok(Some(ImageMount {
+            request: super::container::image_request(image).map_err(|bad| bad.within("image"))?,
+            id: String::new(),
+            sub_path,
+        })),
+        _ if sub_path.is_empty() => Ok(None),
+        _ => Err(Rejected::invalid(
+            "image_sub_path",
+            "is set, but `image` is not",
+        )),
     }
 }
 
@@ -176,6 +190,20 @@ mod tests {
         }
     }
 
+    fn image(sub_path: &str) -> Mount {
+        Mount {
+            host_path: String::new(),
+            readonly: true,
+            image: Some(ImageSpec {
+                image: "busybox".into(),
+                user_specified_image: "busybox:latest".into(),
+                ..ImageSpec::default()
+            }),
+            image_sub_path: sub_path.into(),
+            ..mount()
+        }
+    }
+
     #[test]
     fn what_was_asked_comes_back() {
         let messages = [
@@ -208,6 +236,8 @@ mod tests {
                 }],
                 ..mount()
             },
+            image(""),
+            image("etc/ssl"),
         ];
         for message in messages {
             assert_eq!(to_cri(&from_cri(message.clone()).unwrap()), message);
@@ -277,13 +307,14 @@ mod tests {
                 "gidMappings: has 0 mappings, exactly one is possible",
             ),
             (
+                |m| m.image_sub_path = "etc".into(),
+                "image_sub_path: is set, but `image` is not",
+            ),
+            (
                 |m| {
-                    m.image = Some(ImageSpec {
-                        image: "busybox".into(),
-                        ..ImageSpec::default()
-                    });
+                    *m = image("etc/../..");
                 },
-                "image: images as volumes are not supported by this version",
+                "image_sub_path: \"etc/../..\" holds `..`, write the path that is meant",
             ),
         ];
         for (change, want) in cases {

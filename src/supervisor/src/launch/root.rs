@@ -20,7 +20,7 @@ use rustix::io::Errno;
 pub struct Furniture {
     /// The root file system.
     pub root: OwnedFd,
-    /// Mounts of the host, in plan order.
+    /// Mounts that the daemon has opened, in plan order.
     pub host: Vec<OwnedFd>,
     /// The pod's `/dev/shm`, where it has one.
     pub shm: Option<OwnedFd>,
@@ -85,13 +85,10 @@ fn mount_one<'a>(
 ) -> Result<(), Failure> {
     let name = format!("mount {}", wanted.target);
     let source = match &wanted.source {
-        MountSource::Host { path } => {
-            let mount = host.next().ok_or_else(|| {
-                malformed(
-                    &name,
-                    format!("no descriptor came with the plan for {path}"),
-                )
-            })?;
+        MountSource::Host { .. } | MountSource::Image { .. } => {
+            let mount = host
+                .next()
+                .ok_or_else(|| malformed(&name, "no descriptor came with the plan"))?;
             step(&name, fd::duplicate(mount))?
         }
         MountSource::PodShm => match &furniture.shm {
@@ -115,12 +112,34 @@ fn mount_one<'a>(
             )?
         }
     };
-    step(&name, set_attributes(&source, wanted))?;
-    let target = step(
-        &name,
-        ensure_in_root(root, &wanted.target, shape_of(&source)?),
-    )?;
-    step(&name, mount::attach(source.as_fd(), target.as_fd()))
+    let place = |source: &OwnedFd| {
+        let target = step(
+            &name,
+            ensure_in_root(root, &wanted.target, shape_of(source)?),
+        )?;
+        step(&name, mount::attach(source.as_fd(), target.as_fd()))
+    };
+    match &wanted.source {
+        MountSource::Image { sub_path, .. } if !sub_path.is_empty() => {
+            place(&source)?;
+            let part = step(&name, take_directory(&source, sub_path))?;
+            step(&name, set_attributes(&part, wanted))?;
+            place(&part)
+        }
+        _ => {
+            step(&name, set_attributes(&source, wanted))?;
+            place(&source)
+        }
+    }
+}
+
+/// A mount of one directory of an attached mount, which is taken off again:
+/// before Linux 6.15 a detached mount cannot be cloned.
+fn take_directory(whole: &OwnedFd, path: &str) -> insula_sys::Result<OwnedFd> {
+    let directory = open_in_root(whole.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
+    let part = mount::clone_tree_at(&directory, "".as_ref(), false)?;
+    mount::take_off(whole.as_fd())?;
+    Ok(part)
 }
 
 fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {

@@ -145,8 +145,11 @@ impl Pod {
         let memfd = fd::sealed_memfd("plan", &json).unwrap();
         let root = mount::clone_tree(&self.rootfs(), false).unwrap();
         let host: Vec<OwnedFd> = plan
-            .host_sources()
-            .map(|path| mount::clone_tree(path.as_ref(), true).unwrap())
+            .opened_mounts()
+            .map(|mount| match &mount.source {
+                MountSource::Host { path } => mount::clone_tree(path.as_ref(), true).unwrap(),
+                other => panic!("the harness has no {other:?}"),
+            })
             .collect();
         let mut descriptors = vec![memfd.as_fd(), root.as_fd()];
         descriptors.extend(host.iter().map(AsFd::as_fd));
