@@ -48,6 +48,8 @@ pub struct Deadlines {
     pub kill: Duration,
     /// What is left of an exec's output after its process has ended.
     pub drain: Duration,
+    /// A connection to a port of a pod's loopback.
+    pub connect: Duration,
 }
 
 // === impl Deadlines ===
@@ -61,6 +63,7 @@ impl Default for Deadlines {
             service: Duration::from_mins(3),
             kill: Duration::from_secs(10),
             drain: Duration::from_secs(1),
+            connect: Duration::from_secs(10),
         }
     }
 }

@@ -5,11 +5,13 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::link::{ExecEnd, Link, Refused, unexpected};
 use insula_wire::OsText;
-use insula_wire::message::{Answer, ExecRequest, Failure, FailureKind, Request};
+use insula_wire::message::{self, Answer, ExecRequest, Failure, FailureKind, Request};
+use insula_wire::plan::Process;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::oneshot;
 
 /// What came of [`Pods::exec_sync`](crate::Pods::exec_sync).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,29 +28,62 @@ pub struct ExecOutput {
 /// rest is read and dropped, so that the command does not block.
 pub const OUTPUT_LIMIT: usize = 16 << 20;
 
-/// Runs a command to its end. When the future is dropped, the command is
-/// killed.
-pub(crate) async fn run(
+/// What a command is connected to, see [`Pods::exec`](crate::Pods::exec).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the choices of a client (CRI `ExecRequest`), each its own"
+)]
+pub struct ExecStreams {
+    /// The program and its arguments.
+    pub command: Vec<OsText>,
+    /// Its streams are a terminal of its own; of the fields below only `stdin`
+    /// and `stdout` then count.
+    pub terminal: bool,
+    /// Somebody writes to its standard input; else that is `/dev/null`.
+    pub stdin: bool,
+    /// Somebody reads its standard output; else that is `/dev/null`.
+    pub stdout: bool,
+    /// Somebody reads its standard error; else that is `/dev/null`.
+    pub stderr: bool,
+}
+
+/// A command whose program runs.
+pub(crate) struct Started {
+    /// As [`Answer::ExecStarted`] says.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) end: oneshot::Receiver<ExecEnd>,
+    /// Kills it, unless told otherwise.
+    pub(crate) guard: Guard,
+}
+
+/// Starts a command. When the future is dropped, it is killed.
+pub(crate) async fn start(
     env: &Env,
     container: &Container,
     link: &Arc<Link>,
-    command: Vec<OsText>,
+    wanted: ExecStreams,
     timeout: Option<Duration>,
-) -> Result<ExecOutput> {
+) -> Result<Started> {
     let begun = Instant::now();
-    let stage = format!("run a command in container {}", container.id);
-    let process = insula_isolators::exec_process(&container.plan, command)
+    let stage = stage(container);
+    let mut process = insula_isolators::exec_process(&container.plan, wanted.command)
         .map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?;
+    if wanted.terminal {
+        name_terminal(&mut process)?;
+    }
     let owner = process.user.uid;
     let json = serde_json::to_vec(&process).map_err(|error| Error::internal(&stage, error))?;
     let memfd = insula_sys::fd::sealed_memfd("process", &json)
         .map_err(|error| Error::internal(&stage, error))?;
+    let deadline = env.config.deadlines.supervisor;
     let (exec_id, end) = link.expect_exec();
     let guard = Guard {
         link: Arc::clone(link),
         exec_id,
         kill: true,
-        deadline: env.config.deadlines.supervisor,
+        forget: true,
+        deadline,
     };
     let request = Request::Exec(ExecRequest {
         exec_id,
@@ -59,21 +94,58 @@ pub(crate) async fn run(
                 .unwrap_or(u64::MAX)
                 .max(1)
         }),
+        streams: match wanted.terminal {
+            true => message::ExecStreams::Terminal,
+            false => message::ExecStreams::Pipes {
+                stdin: wanted.stdin,
+                stdout: wanted.stdout,
+                stderr: wanted.stderr,
+            },
+        },
     });
-    let deadline = env.config.deadlines.supervisor;
-    let pipes = match link
+    match link
         .try_ask(&stage, request, &[memfd.as_fd()], deadline)
         .await?
     {
-        Ok((Answer::ExecStarted { .. }, pipes)) => pipes,
-        Ok((other, _)) => return Err(unexpected(&stage, &other)),
+        Ok((Answer::ExecStarted { .. }, descriptors)) => Ok(Started {
+            descriptors,
+            end,
+            guard,
+        }),
+        Ok((other, _)) => Err(unexpected(&stage, &other)),
         Err(Refused::Failure(failure)) => {
             guard.disarm();
-            return Err(refused(container.id.as_str(), failure));
+            Err(refused(container.id.as_str(), failure, begun.elapsed()))
         }
-        Err(lost) => return Err(lost.into_error(&stage)),
+        Err(lost) => Err(lost.into_error(&stage)),
+    }
+}
+
+/// Runs a command to its end. When the future is dropped, the command is
+/// killed.
+pub(crate) async fn run(
+    env: &Env,
+    container: &Container,
+    link: &Arc<Link>,
+    command: Vec<OsText>,
+    timeout: Option<Duration>,
+) -> Result<ExecOutput> {
+    let begun = Instant::now();
+    let stage = stage(container);
+    let wanted = ExecStreams {
+        command,
+        terminal: false,
+        stdin: false,
+        stdout: true,
+        stderr: true,
     };
-    let mut pipes = pipes.into_iter();
+    let started = start(env, container, link, wanted, timeout).await?;
+    let Started {
+        descriptors,
+        mut end,
+        guard,
+    } = started;
+    let mut pipes = descriptors.into_iter();
     let (Some(stdout), Some(stderr)) = (pipes.next(), pipes.next()) else {
         return Err(Error::internal(&stage, "the supervisor gave no pipes"));
     };
@@ -81,7 +153,6 @@ pub(crate) async fn run(
     let end = {
         let reading = async { tokio::join!(stdout.read(), stderr.read()) };
         tokio::pin!(reading);
-        let mut end = end;
         let mut done = false;
         let end = loop {
             tokio::select! {
@@ -112,6 +183,22 @@ pub(crate) async fn run(
     }
 }
 
+fn stage(container: &Container) -> String {
+    format!("run a command in container {}", container.id)
+}
+
+/// Programs that draw have to know on what, environ(7). A container without a
+/// terminal of its own has not said.
+fn name_terminal(process: &mut Process) -> Result<()> {
+    let named = |entry: &OsText| entry.as_bytes().starts_with(b"TERM=");
+    if !process.env.iter().any(named) {
+        let text = OsText::try_from("TERM=xterm")
+            .map_err(|error| Error::internal("name the terminal", error))?;
+        process.env.push(text);
+    }
+    Ok(())
+}
+
 /// One stream of an exec.
 struct Output {
     pipe: tokio::net::unix::pipe::Receiver,
@@ -139,35 +226,44 @@ impl Output {
 }
 
 /// Kills an exec that nobody waits for any more.
-struct Guard {
-    link: Arc<Link>,
-    exec_id: u64,
+pub(crate) struct Guard {
+    pub(crate) link: Arc<Link>,
+    pub(crate) exec_id: u64,
     kill: bool,
+    forget: bool,
     deadline: Duration,
 }
 
 impl Guard {
-    fn disarm(mut self) {
+    /// It has ended.
+    pub(crate) fn disarm(mut self) {
         self.kill = false;
+    }
+
+    /// It goes on, and somebody else waits for its end.
+    pub(crate) fn hand_over(mut self) {
+        self.kill = false;
+        self.forget = false;
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.link.forget_exec(self.exec_id);
+        if self.forget {
+            self.link.forget_exec(self.exec_id);
+        }
         if self.kill {
-            let (link, exec_id, deadline) = (Arc::clone(&self.link), self.exec_id, self.deadline);
-            tokio::spawn(async move {
-                let answer = link
-                    .try_ask("kill an exec", Request::KillExec { exec_id }, &[], deadline)
-                    .await;
-                tracing::debug!(exec_id, ?answer, "killed an exec that nobody waits for");
-            });
+            let exec_id = self.exec_id;
+            self.link.ask_later(
+                "kill an exec that nobody waits for",
+                Request::KillExec { exec_id },
+                self.deadline,
+            );
         }
     }
 }
 
-fn refused(id: &str, failure: Failure) -> Error {
+fn refused(id: &str, failure: Failure, after: Duration) -> Error {
     match failure.kind {
         FailureKind::NotFound => Error::no_container(id),
         FailureKind::WrongState => Error::FailedPrecondition(format!(
@@ -175,15 +271,24 @@ fn refused(id: &str, failure: Failure) -> Error {
         )),
         // Its message names the program and says all; people know these words.
         FailureKind::ProgramNotFound | FailureKind::ProgramNotExecutable => {
-            Error::internal("cannot run the command", failure.message)
+            Error::FailedPrecondition(format!("cannot run the command: {}", failure.message))
         }
-        _ => Error::internal(format!("run a command in container {id}"), failure),
+        FailureKind::WorkingDirectory => {
+            Error::FailedPrecondition(format!("cannot run the command: {failure}"))
+        }
+        FailureKind::TimedOut => Error::DeadlineExceeded {
+            stage: format!("start a command in container {id}"),
+            after,
+        },
+        FailureKind::Malformed | FailureKind::System => {
+            Error::internal(format!("run a command in container {id}"), failure)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, FailureKind, refused};
+    use super::{Duration, Failure, FailureKind, refused};
 
     #[test]
     fn why_a_command_does_not_run() {
@@ -204,13 +309,24 @@ mod tests {
                 FailureKind::WrongState,
                 "no command can be run in container c: step: exec: \"foo\": no",
             ),
+            (
+                FailureKind::WorkingDirectory,
+                "cannot run the command: step: exec: \"foo\": no",
+            ),
+            (
+                FailureKind::TimedOut,
+                "start a command in container c was not done after 2.0 s",
+            ),
         ] {
             let failure = Failure {
                 kind,
                 step: "step".to_owned(),
                 message: "exec: \"foo\": no".to_owned(),
             };
-            assert_eq!(refused("c", failure).to_string(), words);
+            assert_eq!(
+                refused("c", failure, Duration::from_secs(2)).to_string(),
+                words
+            );
         }
     }
 }

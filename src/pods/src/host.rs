@@ -87,6 +87,10 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
 
     /// Counters of the interfaces of a network namespace, without `lo`.
     fn interface_counters(&self, namespace: &Path) -> Result<Vec<InterfaceUsage>>;
+
+    /// A non-blocking TCP socket of a network namespace, `None` for the host's;
+    /// of IPv6 or IPv4.
+    fn tcp_socket(&self, namespace: Option<&Path>, ipv6: bool) -> Result<OwnedFd>;
 }
 
 /// One cgroup, open.

@@ -30,6 +30,7 @@
 mod adapters;
 mod adopt;
 pub mod config;
+mod connect;
 mod container;
 mod env;
 pub mod error;
@@ -50,6 +51,7 @@ mod reconcile;
 mod records;
 mod registry;
 mod sandbox;
+mod session;
 pub mod stats;
 pub mod status;
 #[cfg(test)]
@@ -57,11 +59,12 @@ mod testing;
 
 pub use config::{CgroupDriver, Deadlines, PodsConfig};
 pub use error::{Cause, Error, Result};
-pub use exec::ExecOutput;
+pub use exec::{ExecOutput, ExecStreams};
 pub use filter::{ContainerFilter, PodFilter};
 pub use ids::{ContainerId, PodId};
 pub use metrics::Metrics;
 pub use pods::Pods;
+pub use session::{AttachStreams, Session};
 pub use stats::{ContainerStats, FilesystemUsage, InterfaceUsage, PodStats};
 pub use status::{
     Condition, ContainerState, ContainerStatus, ExitReason, PodState, PodStatus, RuntimeStatus,

@@ -44,6 +44,10 @@ pub(crate) struct ExecEnd {
     pub(crate) timed_out: bool,
 }
 
+/// Somebody who was attached did not read fast enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lagged;
+
 /// A connection. Shared by all who ask something of the supervisor; it closes
 /// when the last of them lets go.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub(crate) struct Link {
     /// Packets of one request follow each other.
     writing: tokio::sync::Mutex<()>,
     reader: tokio::task::JoinHandle<()>,
+    /// Things are dropped on any thread.
+    runtime: tokio::runtime::Handle,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,7 @@ struct Waiting {
     closed: Option<String>,
     replies: HashMap<u64, oneshot::Sender<Reply>>,
     execs: HashMap<u64, oneshot::Sender<ExecEnd>>,
+    attaches: HashMap<u64, oneshot::Sender<Lagged>>,
 }
 
 type Reply = std::result::Result<(Answer, Vec<OwnedFd>), Refused>;
@@ -106,6 +113,7 @@ impl Link {
             next_exec: AtomicU64::new(crate::files::now().unsigned_abs()),
             writing: tokio::sync::Mutex::new(()),
             reader,
+            runtime: tokio::runtime::Handle::current(),
         });
         let hello = Request::Hello {
             version: WIRE_VERSION,
@@ -171,6 +179,21 @@ impl Link {
             .map_err(late)?
     }
 
+    /// Asks something whose answer nobody waits for, in a task of its own on the
+    /// runtime that the connection was made on.
+    pub(crate) fn ask_later(
+        self: &Arc<Self>,
+        stage: &'static str,
+        request: Request,
+        deadline: Duration,
+    ) {
+        let link = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let answer = link.try_ask(stage, request, &[], deadline).await;
+            tracing::debug!(stage, ?answer, "asked");
+        });
+    }
+
     async fn exchange(
         &self,
         stage: &str,
@@ -224,6 +247,20 @@ impl Link {
     pub(crate) fn forget_exec(&self, id: u64) {
         self.shared.waiting().execs.remove(&id);
     }
+
+    /// The id of somebody who attaches, and that they did not keep up, if that
+    /// comes.
+    pub(crate) fn expect_attach(&self) -> (u64, oneshot::Receiver<Lagged>) {
+        let id = self.next_exec.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.shared.waiting().attaches.insert(id, sender);
+        (id, receiver)
+    }
+
+    /// They are not attached any more.
+    pub(crate) fn forget_attach(&self, id: u64) {
+        self.shared.waiting().attaches.remove(&id);
+    }
 }
 
 impl Drop for Link {
@@ -243,6 +280,7 @@ impl Shared {
         let mut waiting = self.waiting();
         waiting.closed = Some(why.to_owned());
         waiting.execs.clear();
+        waiting.attaches.clear();
         for (_, reply) in waiting.replies.drain() {
             let _gone = reply.send(Err(Refused::Lost(why.to_owned())));
         }
@@ -321,6 +359,12 @@ async fn read(shared: Arc<Shared>, events: mpsc::Sender<Exited>) {
                 let waiter = shared.waiting().execs.remove(&exec_id);
                 if let Some(waiter) = waiter {
                     let _gone = waiter.send(ExecEnd { code, timed_out });
+                }
+            }
+            Ok((FromSupervisor::Event(Event::AttachLagged { attach_id }), _)) => {
+                let waiter = shared.waiting().attaches.remove(&attach_id);
+                if let Some(waiter) = waiter {
+                    let _gone = waiter.send(Lagged);
                 }
             }
             Err(error) => break error.to_string(),

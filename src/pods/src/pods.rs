@@ -1,9 +1,10 @@
 //! The room's front door.
 
 use crate::config::{CgroupDriver, PodsConfig};
+use crate::connect;
 use crate::env::{Env, Pod};
 use crate::error::{Error, Result};
-use crate::exec::{self, ExecOutput};
+use crate::exec::{self, ExecOutput, ExecStreams};
 use crate::files::{self, blocking};
 use crate::filter::{ContainerFilter, PodFilter};
 use crate::host::{Host, LinuxHost};
@@ -16,8 +17,9 @@ use crate::reconcile;
 use crate::records::{self, Found, Progress, Records};
 use crate::registry::{Claimed, Handle, Making, Registry, Snapshot, View};
 use crate::sandbox::make;
+use crate::session::{self, AttachStreams, Session};
 use crate::stats::{self, ContainerStats, PodStats};
-use crate::status::{Condition, ContainerStatus, PodStatus, RuntimeStatus};
+use crate::status::{Condition, ContainerState, ContainerStatus, PodStatus, RuntimeStatus};
 use futures_util::future::join_all;
 use insula_isolators::isolator::HostFacts;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
@@ -308,6 +310,58 @@ impl Pods {
         result
     }
 
+    /// Refuses a container that no command can be run in now. Never waits.
+    pub async fn check_exec(&self, id: &str) -> Result<()> {
+        self.check_running(id).map(drop)
+    }
+
+    /// Starts a command in a running container and connects to it. When the
+    /// future is dropped, the command is killed; when the [`Session`] is, it
+    /// goes on.
+    pub async fn exec(&self, id: &str, streams: ExecStreams) -> Result<Session> {
+        let (container, link) = self.running(id).await?;
+        let begun = Instant::now();
+        let result = session::exec(&self.env, &container, &link, streams).await;
+        self.env
+            .metrics
+            .operation("exec", result.is_ok(), begun.elapsed());
+        result
+    }
+
+    /// Refuses a container that nobody can be attached to now; says whether its
+    /// streams are a terminal. Never waits.
+    pub async fn check_attach(&self, id: &str) -> Result<bool> {
+        let view = self.check_running(id)?;
+        Ok(view.container.plan.stdio.terminal)
+    }
+
+    /// Connects to the streams of a running container, from what it writes next
+    /// on. Several may be attached at once.
+    pub async fn attach(&self, id: &str, streams: AttachStreams) -> Result<Session> {
+        let (container, link) = self.running(id).await?;
+        let begun = Instant::now();
+        let result = session::attach(&self.env, &container, &link, streams).await;
+        self.env
+            .metrics
+            .operation("attach", result.is_ok(), begun.elapsed());
+        result
+    }
+
+    /// Refuses a pod whose ports cannot be forwarded now. Never waits.
+    pub async fn check_port_forward(&self, id: &str) -> Result<()> {
+        let (_, handle) = self.env.registry.pod(id)?;
+        let snapshot = Arc::clone(&handle.snapshot.borrow());
+        connect::check(&snapshot)
+    }
+
+    /// Connects to a TCP port of a pod's loopback, of the host's for a pod on
+    /// the host's network. The socket is non-blocking.
+    pub async fn connect(&self, id: &str, port: u16) -> Result<std::net::TcpStream> {
+        let (_, handle) = self.env.registry.pod(id)?;
+        let snapshot = Arc::clone(&handle.snapshot.borrow());
+        connect::connect(&self.env, &snapshot, port).await
+    }
+
     /// What a container uses.
     pub async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
         let (_, view) = self.view(id)?;
@@ -412,6 +466,18 @@ impl Pods {
         match self.ask(&handle, Want::Use(id)).await? {
             Given::Use(container, link) => Ok((container, link)),
             _ => Err(Error::internal("use a container", "it was not given")),
+        }
+    }
+
+    fn check_running(&self, id: &str) -> Result<View> {
+        let (_, view) = self.view(id)?;
+        match view.status.state {
+            ContainerState::Running => Ok(view),
+            state => Err(Error::FailedPrecondition(format!(
+                "container {} cannot be used: it is {}",
+                view.status.id,
+                state.as_str()
+            ))),
         }
     }
 

@@ -139,6 +139,20 @@ pub struct Condition {
     pub message: String,
 }
 
+// === impl ContainerState ===
+
+impl ContainerState {
+    /// In words, as they follow "it is".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created but not started",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Unknown => "in an unknown state",
+        }
+    }
+}
+
 // === impl ExitReason ===
 
 impl ExitReason {

@@ -4,6 +4,7 @@ mod fakes;
 mod life;
 mod restart;
 mod specs;
+mod streams;
 mod supervisor;
 
 pub(crate) use fakes::{Bench, Fault};

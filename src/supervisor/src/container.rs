@@ -9,6 +9,7 @@
 //!                                                  Exited ◄───────────┘ 1 s
 //! ```
 
+use crate::attach::Copies;
 use crate::cgroup::ExecGroup;
 use crate::launch::report::{Go, ProgramName};
 use crate::log::{Lines, Log, now_nanoseconds};
@@ -36,8 +37,13 @@ pub struct Container {
     pub log: Log,
     /// What it writes, while that is open.
     pub outputs: Vec<OpenOutput>,
-    /// The write end of its standard input, kept so that it stays open.
+    /// Its streams are one terminal.
+    pub terminal: bool,
+    /// The write end of its standard input or the master of its terminal, kept
+    /// so that it stays open.
     pub stdin: Option<OwnedFd>,
+    /// Who gets copies of what it writes.
+    pub copies: Copies,
     /// To its child, until that executes.
     pub socket: Option<OwnedFd>,
     /// The first process of its creation, until reaped.
@@ -133,7 +139,9 @@ impl Container {
             cgroup,
             log,
             outputs: Vec::new(),
+            terminal: false,
             stdin: None,
+            copies: Copies::default(),
             socket: None,
             intermediate: None,
             main: None,
@@ -196,6 +204,14 @@ impl Container {
             finished_at: now_nanoseconds(),
             deadline: Instant::now() + DRAIN,
         };
+    }
+
+    /// Whether its main process has ended, noticed or not.
+    pub fn is_ending(&self) -> bool {
+        match (&self.state, &self.main) {
+            (State::Running, Some(main)) => crate::poll::has_input(&main.pidfd),
+            _ => true,
+        }
     }
 
     /// When draining has to stop, while it goes on.

@@ -7,13 +7,13 @@ use crate::launch::streams::Streams;
 use crate::launch::{container as container_birth, exec as exec_birth};
 use crate::log::{Lines, Log};
 use crate::poll::{Output, Source};
-use crate::streams;
+use crate::streams::{self, Ends, Wanted};
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{Fork, ForkOptions, fork};
 use insula_sys::outcome::Outcome;
 use insula_sys::seqpacket;
-use insula_wire::message::{Answer, CreateRequest, ExecRequest, Failure, FailureKind};
+use insula_wire::message::{Answer, CreateRequest, ExecRequest, ExecStreams, Failure, FailureKind};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,7 @@ impl Supervisor {
             return Err(refuse(FailureKind::WrongState, name, message));
         };
 
-        let (ends, theirs) = step(name, streams::make(request.owner, false))?;
+        let (ends, theirs) = step(name, exec_streams(request))?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let outcome = step(name, Outcome::new())?;
         let container = &container.cgroup;
@@ -167,6 +167,7 @@ impl Supervisor {
                 reporter: Reporter::new(socket),
                 process,
                 streams: theirs,
+                owner: request.owner,
                 outcome: &outcome,
                 main,
                 cgroups,
@@ -192,13 +193,35 @@ impl Supervisor {
             program: ProgramName::default(),
             group,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-            timed_out: false,
-            killed: false,
-            outputs: [ends.stdout, ends.stderr],
+            killed: None,
+            terminal: request.streams == ExecStreams::Terminal,
+            stdin: ends.stdin,
+            outputs: ends.outputs,
+            abandoned: false,
         };
         self.execs.insert(exec_id, exec);
         Ok(())
     }
+}
+
+/// Both ends of an exec's pipes; with a terminal there are none, and its child
+/// makes that itself.
+fn exec_streams(request: &ExecRequest) -> insula_sys::Result<(Ends, Option<Streams>)> {
+    let ExecStreams::Pipes {
+        stdin,
+        stdout,
+        stderr,
+    } = request.streams
+    else {
+        return Ok((Ends::default(), None));
+    };
+    let wanted = Wanted {
+        stdin,
+        stdout,
+        stderr,
+    };
+    let (ends, theirs) = streams::make(request.owner, wanted)?;
+    Ok((ends, Some(theirs)))
 }
 
 /// A container before its child is forked, and the child's ends of its streams
@@ -216,15 +239,22 @@ fn prepare(
         step(name, Outcome::new())?,
         request.exit_record.clone().into(),
     );
+    container.terminal = request.stdio.terminal;
     if request.stdio.terminal {
         return Ok((container, None));
     }
-    let (ends, theirs) = step(name, streams::make(request.owner, request.stdio.stdin))?;
+    let wanted = Wanted {
+        stdin: request.stdio.stdin,
+        stdout: true,
+        stderr: true,
+    };
+    let (ends, theirs) = step(name, streams::make(request.owner, wanted))?;
+    container.outputs = ends
+        .outputs
+        .into_iter()
+        .map(|(which, fd)| OpenOutput::new(which, fd))
+        .collect();
     container.stdin = ends.stdin;
-    container.outputs = vec![
-        OpenOutput::new(Output::Stdout, ends.stdout),
-        OpenOutput::new(Output::Stderr, ends.stderr),
-    ];
     Ok((container, Some(theirs)))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cgroup::ExecGroup;
 use crate::launch::report::ProgramName;
+use crate::poll::Output;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
 use rustix::fd::{AsFd, OwnedFd};
@@ -28,21 +29,36 @@ pub struct Exec {
     pub group: Option<ExecGroup>,
     /// When it is killed.
     pub deadline: Option<Instant>,
-    /// It was killed at its deadline.
-    pub timed_out: bool,
-    /// Its group was killed.
-    pub killed: bool,
-    /// Read ends of its output. The daemon reads copies; these keep the process
-    /// from SIGPIPE when the daemon is gone.
-    pub outputs: [OwnedFd; 2],
+    /// Why its group was killed, if it was.
+    pub killed: Option<Cause>,
+    /// All its streams are one terminal.
+    pub terminal: bool,
+    /// Write end of its standard input, if that is a pipe. The daemon has a
+    /// copy; this one keeps it open when the daemon is gone.
+    pub stdin: Option<OwnedFd>,
+    /// Read ends of its output, or the master of its terminal. The daemon reads
+    /// copies; these keep the process from SIGPIPE, or its terminal from being
+    /// hung up, when the daemon is gone.
+    pub outputs: Vec<(Output, OwnedFd)>,
+    /// Nobody else reads its outputs any more: they are read here, and dropped.
+    pub abandoned: bool,
+}
+
+/// Why an exec was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The daemon asked for it.
+    Request,
+    /// Its deadline had come.
+    Deadline,
 }
 
 // === impl Exec ===
 
 impl Exec {
     /// Kills it with all its descendants that stayed in its group.
-    pub fn kill(&mut self) {
-        self.killed = true;
+    pub fn kill(&mut self, cause: Cause) {
+        self.killed.get_or_insert(cause);
         let by_group = self
             .group
             .as_ref()
@@ -53,5 +69,15 @@ impl Exec {
                 let _ = fork::send_signal(child.pidfd.as_fd(), 9);
             }
         }
+    }
+
+    /// When it is going to be killed.
+    pub fn due(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.killed.is_none())
+    }
+
+    /// Whether its deadline is why it was killed.
+    pub fn timed_out(&self) -> bool {
+        self.killed == Some(Cause::Deadline)
     }
 }

@@ -6,10 +6,12 @@
 //! socket it is born with; see `insula_wire::message`.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod cgroup;
 mod container;
 mod create;
 mod exec;
+mod exec_events;
 mod launch;
 mod log;
 mod pod;

@@ -28,6 +28,11 @@ pub enum Source {
     ExecIntermediate(u64),
     /// An exec's process.
     ExecMain(u64),
+    /// An output of an exec that nobody else reads any more.
+    ExecOutput(u64, Output),
+    /// A copy of a container's output, by its number: whoever was to read it is
+    /// gone.
+    Copy(u64),
 }
 
 /// Which output of a container.
@@ -71,6 +76,12 @@ impl Poll {
     /// it: at once, and once more when somebody who traces it (ptrace(2)) lets go of it.
     pub fn add_process(&mut self, source: Source, pidfd: impl AsFd) -> Result<()> {
         self.watch(source, pidfd, EventFlags::IN | EventFlags::ET)
+    }
+
+    /// Watches the write end of a pipe for the end of its reader, pipe(7).
+    pub fn add_writer(&mut self, source: Source, fd: impl AsFd) -> Result<()> {
+        // EPOLLERR is told without being asked for.
+        self.watch(source, fd, EventFlags::empty())
     }
 
     fn watch(&mut self, source: Source, fd: impl AsFd, flags: EventFlags) -> Result<()> {

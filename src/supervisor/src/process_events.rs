@@ -9,15 +9,15 @@ use crate::supervisor::{Buffers, Supervisor, refuse};
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, seqpacket};
-use insula_wire::message::{Answer, Event, Failure, FailureKind};
+use insula_wire::message::{Answer, Failure, FailureKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 /// How much is read at once.
-const READ: usize = 256 * 1024;
+pub const READ: usize = 256 * 1024;
 
 /// How much of one stream is read before others get their turn.
-const TURN: usize = 1 << 20;
+pub const TURN: usize = 1 << 20;
 
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -35,6 +35,8 @@ impl Supervisor {
             Source::ExecChild(id) => self.exec_report(*id),
             Source::ExecIntermediate(id) => self.exec_intermediate_ended(*id),
             Source::ExecMain(id) => self.exec_ended(*id),
+            Source::ExecOutput(id, which) => self.exec_output(*id, *which),
+            Source::Copy(number) => self.copy_abandoned(*number),
             Source::Listener | Source::Daemon => {}
         }
     }
@@ -297,18 +299,23 @@ impl Supervisor {
         }
     }
 
-    /// Moves output to the log, at most one turn's worth.
+    /// Moves output to the log, at most one turn's worth, and then tells those
+    /// who got copies and have lost them.
     fn container_output(&mut self, id: &str, which: Output) {
-        let Some(container) = self.containers.get_mut(id) else {
-            return;
-        };
-        let Some(index) = container
+        let ended = self.read_output(id, which);
+        self.drop_lost_copies(id);
+        if let Some(index) = ended {
+            self.output_ended(id, index);
+        }
+    }
+
+    /// Gives the index of an output that has ended.
+    fn read_output(&mut self, id: &str, which: Output) -> Option<usize> {
+        let container = self.containers.get_mut(id)?;
+        let index = container
             .outputs
             .iter()
-            .position(|output| output.which == which)
-        else {
-            return;
-        };
+            .position(|output| output.which == which)?;
         let buffers = &mut self.buffers;
         buffers.input.resize(READ, 0);
         let mut turn = 0;
@@ -322,16 +329,15 @@ impl Supervisor {
                         .lines
                         .format(input, &Timestamp::now(), &mut buffers.output);
                     container.log.write(&buffers.output);
+                    container.copies.write(which, input);
                     turn += length;
                 }
-                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(Errno::AGAIN | Errno::INTR) => return None,
                 // A terminal whose other end is closed gives EIO.
-                Ok(0) | Err(_) => {
-                    self.output_ended(id, index);
-                    return;
-                }
+                Ok(0) | Err(_) => return Some(index),
             }
         }
+        None
     }
 
     fn output_ended(&mut self, id: &str, index: usize) {
@@ -344,130 +350,13 @@ impl Supervisor {
             &output.fd,
         );
         finish_output(container, &mut output, &mut self.buffers);
+        container.copies.end(output.which);
+        self.drop_lost_copies(id);
+        let Some(container) = self.containers.get(id) else {
+            return;
+        };
         if container.outputs.is_empty() && container.drain_deadline().is_some() {
             self.settle(id);
-        }
-    }
-
-    fn exec_report(&mut self, id: u64) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        if !crate::poll::has_input(&exec.socket) {
-            return;
-        }
-        match receive(&exec.socket) {
-            Some((Report::Ready(program), _)) => exec.program = program,
-            Some((Report::Failed(failure), _)) => {
-                let pending = exec.pending.take();
-                self.forget_exec(id);
-                self.reply_pending(pending, Err(failure));
-            }
-            // Closed before it clones; its end tells the rest.
-            _ => self.poll.remove(&Source::ExecChild(id), &exec.socket),
-        }
-    }
-
-    fn exec_intermediate_ended(&mut self, id: u64) {
-        while let Some(exec) = self.execs.get(&id)
-            && crate::poll::has_input(&exec.socket)
-            && self.poll.watches(&Source::ExecChild(id))
-        {
-            self.exec_report(id);
-        }
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        let Some(child) = exec.intermediate.take() else {
-            return;
-        };
-        self.poll
-            .remove(&Source::ExecIntermediate(id), &child.pidfd);
-        reap(&child);
-        let pending = exec.pending.take();
-        match take_outcome(&exec.outcome) {
-            Ok(main) => {
-                let pid = main.pid;
-                if let Err(error) = self.poll.add_process(Source::ExecMain(id), &main.pidfd) {
-                    eprintln!("exec {id} cannot be watched: {error}");
-                }
-                exec.main = Some(main);
-                self.exec_started(id, pid, pending);
-            }
-            Err(failed) => {
-                let failure = match failed {
-                    Some((stage, errno)) => launch_failure(stage, errno, &exec.program),
-                    None => refuse(
-                        FailureKind::WrongState,
-                        "exec",
-                        "it was killed before it started",
-                    ),
-                };
-                self.forget_exec(id);
-                self.reply_pending(pending, Err(failure));
-            }
-        }
-    }
-
-    fn exec_started(&mut self, id: u64, pid: i32, pending: Option<u64>) {
-        let copies = self.execs.get(&id).map(|exec| {
-            exec.outputs
-                .iter()
-                .map(insula_sys::fd::duplicate)
-                .collect::<insula_sys::Result<Vec<_>>>()
-        });
-        let Some(request) = pending else {
-            return;
-        };
-        match copies {
-            Some(Ok(copies)) => {
-                let descriptors: Vec<_> = copies.iter().map(AsFd::as_fd).collect();
-                self.reply(request, Ok(Answer::ExecStarted { pid }), &descriptors);
-            }
-            Some(Err(error)) => self.reply(request, Err(system_failure("exec", &error)), &[]),
-            None => {}
-        }
-    }
-
-    fn exec_ended(&mut self, id: u64) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        let Some(main) = exec.main.take() else {
-            return;
-        };
-        let Some(code) = reap_traced(&main) else {
-            exec.main = Some(main);
-            return;
-        };
-        self.poll.remove(&Source::ExecMain(id), &main.pidfd);
-        let timed_out = exec.timed_out;
-        self.forget_exec(id);
-        self.tell(Event::ExecExited {
-            exec_id: id,
-            code,
-            timed_out,
-        });
-    }
-
-    fn forget_exec(&mut self, id: u64) {
-        let Some(exec) = self.execs.remove(&id) else {
-            return;
-        };
-        self.poll.remove(&Source::ExecChild(id), &exec.socket);
-        if let Some(child) = &exec.intermediate {
-            self.poll
-                .remove(&Source::ExecIntermediate(id), &child.pidfd);
-            let _ = fork::wait(child.pidfd.as_fd(), fork::PATIENCE);
-        }
-        if let Some(child) = &exec.main {
-            self.poll.remove(&Source::ExecMain(id), &child.pidfd);
-        }
-        if let (true, Some(group)) = (exec.killed, exec.group)
-            && !group.remove()
-            && let Some(container) = self.containers.get_mut(&exec.container_id)
-        {
-            container.spent_groups.push(group);
         }
     }
 }
@@ -479,7 +368,8 @@ pub fn finish_output(container: &mut Container, output: &mut OpenOutput, buffers
     container.log.write(&buffers.output);
 }
 
-fn receive(socket: &OwnedFd) -> Option<(Report, Vec<OwnedFd>)> {
+/// Receives one report of a child; `None` when it has closed its end.
+pub fn receive(socket: &OwnedFd) -> Option<(Report, Vec<OwnedFd>)> {
     let received = seqpacket::receive(socket.as_fd()).ok()?;
     let report = serde_json::from_slice(&received.bytes).ok()?;
     Some((report, received.descriptors))
@@ -496,7 +386,7 @@ fn adopt_child(pid: i32) -> insula_sys::Result<Child> {
 }
 
 /// The process that was cloned beside others, or how that failed.
-fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
+pub fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
     let child = outcome.pid().and_then(|pid| adopt_child(pid).ok());
     match (child, outcome.failure()) {
         (Some(child), None) => Ok(child),
@@ -509,7 +399,8 @@ fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
     }
 }
 
-fn launch_failure(
+/// Why a process that was cloned beside others does not run its program.
+pub fn launch_failure(
     stage: Stage,
     errno: Errno,
     program: &crate::launch::report::ProgramName,
@@ -529,14 +420,14 @@ fn launch_failure(
 
 /// Reaps a process that has ended. One that cannot be reaped is reported as
 /// killed: its true end is not to be had any more.
-fn reap(child: &Child) -> i32 {
+pub fn reap(child: &Child) -> i32 {
     reap_traced(child).unwrap_or(KILLED)
 }
 
 /// The same for one that a tenant may trace: until the tracer has seen its end
 /// nobody else can, ptrace(2). Left unreaped it would hold its PID namespace,
 /// and with it the end of its container.
-fn reap_traced(child: &Child) -> Option<i32> {
+pub fn reap_traced(child: &Child) -> Option<i32> {
     match fork::reap(child.pidfd.as_fd()) {
         Ok(ended) => ended.map(insula_sys::fork::Ended::code),
         Err(_) => Some(KILLED),

@@ -1,6 +1,7 @@
 //! What the daemon asks, and what is done about it.
 
 use crate::container::State;
+use crate::exec::Cause;
 use crate::launch::report::{Go, step};
 use crate::pod;
 use crate::poll::Source;
@@ -37,6 +38,12 @@ impl Supervisor {
             Request::ReopenLog { container_id } => self.reopen_log(id, &container_id),
             Request::Exec(exec) => self.exec(id, &exec, descriptors),
             Request::KillExec { exec_id } => self.kill_exec(id, exec_id),
+            Request::Attach(attach) => self.attach(id, &attach),
+            Request::CloseStdin(stdin) => self.close_stdin(id, &stdin),
+            Request::AbandonExec { exec_id } => {
+                self.abandon_exec(id, exec_id);
+                Ok(())
+            }
             Request::Shutdown => self.shutdown(id),
         };
         if let Err(failure) = result {
@@ -181,7 +188,7 @@ impl Supervisor {
 
     fn kill_exec(&mut self, id: u64, exec_id: u64) -> Result<(), Failure> {
         match self.execs.get_mut(&exec_id) {
-            Some(exec) => exec.kill(),
+            Some(exec) => exec.kill(Cause::Request),
             None => {
                 return Err(refuse(
                     FailureKind::NotFound,
@@ -218,7 +225,9 @@ impl Supervisor {
             let source = Source::ContainerOutput(container_id.to_owned(), output.which);
             self.poll.remove(&source, &output.fd);
             crate::process_events::finish_output(container, &mut output, &mut self.buffers);
+            container.copies.end(output.which);
         }
+        self.drop_lost_copies(container_id);
         if let Some(exit) = exit {
             let container_id = container_id.to_owned();
             self.tell(insula_wire::message::Event::Exited { container_id, exit });

@@ -1,7 +1,7 @@
 //! The supervisor's state and its one loop.
 
 use crate::container::Container;
-use crate::exec::Exec;
+use crate::exec::{Cause, Exec};
 use crate::pod::Pod;
 use crate::poll::{Poll, Source};
 use insula_sys::fork::SingleThread;
@@ -27,6 +27,8 @@ pub struct Supervisor {
     pub execs: BTreeMap<u64, Exec>,
     /// Space for reading and formatting output, given back when idle.
     pub buffers: Buffers,
+    /// The number of the next copy of an output.
+    pub next_copy: u64,
     listener: OwnedFd,
     daemon: Option<Daemon>,
     ending: bool,
@@ -70,6 +72,7 @@ impl Supervisor {
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             buffers: Buffers::default(),
+            next_copy: 0,
             listener,
             daemon: None,
             ending: false,
@@ -138,6 +141,7 @@ impl Supervisor {
     fn hang_up(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             self.poll.remove(&Source::Daemon, &daemon.socket);
+            self.abandon_all_outputs();
         }
     }
 
@@ -204,8 +208,8 @@ impl Supervisor {
             .containers
             .values()
             .filter_map(Container::drain_deadline);
-        let execs = self.execs.values().filter(|exec| !exec.timed_out);
-        let next = drains.chain(execs.filter_map(|exec| exec.deadline)).min();
+        let execs = self.execs.values().filter_map(Exec::due);
+        let next = drains.chain(execs).min();
         let until = next.map(|next| next.saturating_duration_since(Instant::now()));
         let idle = (self.buffers.input.capacity() > 0).then_some(IDLE);
         match (until, idle) {
@@ -217,9 +221,8 @@ impl Supervisor {
     fn keep_deadlines(&mut self) {
         let now = Instant::now();
         for exec in self.execs.values_mut() {
-            if !exec.timed_out && exec.deadline.is_some_and(|deadline| deadline <= now) {
-                exec.timed_out = true;
-                exec.kill();
+            if exec.due().is_some_and(|due| due <= now) {
+                exec.kill(Cause::Deadline);
             }
         }
         let late: Vec<String> = self

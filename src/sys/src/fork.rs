@@ -1,5 +1,6 @@
 //! Processes: clone3, exec, wait, signals.
 
+use crate::outcome::Outcome;
 use crate::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -35,6 +36,10 @@ pub struct ForkOptions<'a> {
     /// The caller sleeps until the child has executed or ended
     /// (`CLONE_VFORK`).
     pub suspend_caller: bool,
+    /// The kernel leaves the child's id here before the child runs
+    /// (`CLONE_PARENT_SETTID`): whoever shares the page knows of the child even
+    /// if the caller is killed before it can say a word.
+    pub leaves_pid: Option<&'a Outcome>,
 }
 
 /// Which side of a fork this is.
@@ -114,6 +119,10 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
         flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
     }
+    if let Some(outcome) = options.leaves_pid {
+        flags |= libc::CLONE_PARENT_SETTID as u64;
+        args.parent_tid = outcome.pid_address() as u64;
+    }
     args.flags = flags;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     // With CLONE_PARENT the parent's signal is that of the caller's own exit.
@@ -124,7 +133,8 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     };
     // SAFETY: clone3(2) without CLONE_VM copies the address space, so the child
     // runs on a copy of this very stack; `args` is valid for `size` bytes and
-    // `pidfd` outlives the call. The proof argument says that no other thread
+    // `pidfd` outlives the call, as does the mapping of a page that
+    // `parent_tid` points into, whose field is an integer of pid_t's size. The proof argument says that no other thread
     // held a lock at this moment.
     let result = unsafe {
         libc::syscall(

@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 use std::path::Path;
 
@@ -153,6 +154,38 @@ pub fn interface_counters(network: BorrowedFd<'_>) -> Result<Vec<InterfaceCounte
     })
 }
 
+/// A non-blocking TCP socket of a network namespace; `None` is the caller's own.
+/// A socket stays in the namespace it was made in, whoever uses it. It is made
+/// on a thread of its own that ends with the call.
+pub fn tcp_socket(network: Option<BorrowedFd<'_>>, ipv6: bool) -> Result<OwnedFd> {
+    let Some(network) = network else {
+        return make_tcp_socket(ipv6);
+    };
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                join(network, Kind::Network)?;
+                make_tcp_socket(ipv6)
+            })
+            .join()
+            .unwrap_or_else(|_| Err(Error::new("make a socket", rustix::io::Errno::IO)))
+    })
+}
+
+fn make_tcp_socket(ipv6: bool) -> Result<OwnedFd> {
+    let family = match ipv6 {
+        true => AddressFamily::INET6,
+        false => AddressFamily::INET,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(|errno| {
+        Error::new(
+            format!("socket({family:?}, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC, 0)"),
+            errno,
+        )
+    })
+}
+
 fn parse_interface_counters(text: &str) -> Vec<InterfaceCounters> {
     text.lines()
         .filter_map(|line| {
@@ -196,12 +229,8 @@ fn parse_interface_counters(text: &str) -> Vec<InterfaceCounters> {
 
 /// Switches the loopback interface of this thread's network namespace on.
 pub fn loopback_up() -> Result<()> {
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        None,
-    )
-    .map_err(|errno| Error::new("socket(AF_INET, SOCK_DGRAM, 0)", errno))?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .map_err(|errno| Error::new("socket(AF_INET, SOCK_DGRAM, 0)", errno))?;
     // SAFETY: ifreq is plain data for which all-zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {

@@ -71,9 +71,10 @@ impl Outcome {
         unsafe { self.0.as_ref() }
     }
 
-    /// Leaves the id of the process that was cloned.
-    pub fn set_pid(&self, pid: i32) {
-        self.page().pid.store(pid, Ordering::Release);
+    /// Where the kernel leaves the id of the process that is cloned, see
+    /// [`ForkOptions::leaves_pid`](crate::fork::ForkOptions::leaves_pid).
+    pub(crate) fn pid_address(&self) -> *mut i32 {
+        self.page().pid.as_ptr()
     }
 
     /// Leaves a failure.
@@ -114,21 +115,16 @@ impl Drop for Outcome {
 mod tests {
     use super::{Outcome, Stage};
     use rustix::io::Errno;
+    use std::sync::atomic::Ordering;
 
     #[test]
     fn nothing_was_left_at_first_and_garbage_is_not_believed() {
         let outcome = Outcome::new().unwrap();
         assert_eq!((outcome.pid(), outcome.failure()), (None, None));
-        outcome.set_pid(-5);
+        outcome.page().pid.store(-5, Ordering::Relaxed);
         assert_eq!(outcome.pid(), None);
-        outcome
-            .page()
-            .stage
-            .store(99, std::sync::atomic::Ordering::Relaxed);
-        outcome
-            .page()
-            .errno
-            .store(-1, std::sync::atomic::Ordering::Relaxed);
+        outcome.page().stage.store(99, Ordering::Relaxed);
+        outcome.page().errno.store(-1, Ordering::Relaxed);
         assert_eq!(outcome.failure(), Some((Stage::Execute, Errno::PERM)));
         outcome.set_failure(Stage::Session, Errno::NOENT);
         assert_eq!(outcome.failure(), Some((Stage::Session, Errno::NOENT)));

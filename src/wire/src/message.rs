@@ -92,9 +92,22 @@ pub enum Request {
     },
     /// Runs a process in a running container. Descriptor: a sealed memfd with
     /// the JSON of a [`Process`](crate::plan::Process). Answered by
-    /// [`Answer::ExecStarted`] with the read ends of standard output and
-    /// standard error; its end is [`Event::ExecExited`].
+    /// [`Answer::ExecStarted`]; its end is [`Event::ExecExited`].
     Exec(ExecRequest),
+    /// Connects to the streams of a running container. Answered by
+    /// [`Answer::Attached`]. Closing the descriptors is all it takes to end it.
+    Attach(AttachRequest),
+    /// Closes the supervisor's write end of a standard input. The process reads
+    /// its end when every copy that was given out is closed as well. A terminal
+    /// has no such end: nothing happens there. Idempotent.
+    CloseStdin(StdinOf),
+    /// Nobody uses the streams of an exec any more: its standard input is
+    /// closed, and what it still writes is read and dropped, so that it goes on
+    /// as if somebody listened. An exec that has ended is no error.
+    AbandonExec {
+        /// The exec's id.
+        exec_id: u64,
+    },
     /// Kills an exec and its descendants.
     KillExec {
         /// The exec's id.
@@ -140,6 +153,58 @@ pub struct ExecRequest {
     pub owner: u32,
     /// After this many milliseconds the whole exec is killed; 0 is never.
     pub timeout_ms: u64,
+    /// What it reads from and writes to.
+    pub streams: ExecStreams,
+}
+
+/// The standard streams of an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecStreams {
+    /// All three are a terminal of the exec's own, on the container's devpts.
+    Terminal,
+    /// Each is a pipe, or else `/dev/null`.
+    Pipes {
+        /// Standard input is a pipe.
+        stdin: bool,
+        /// Standard output is a pipe.
+        stdout: bool,
+        /// Standard error is a pipe.
+        stderr: bool,
+    },
+}
+
+/// Which streams of a container to connect to, see [`Request::Attach`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// Chosen by the daemon, unique per supervisor, and different from every
+    /// exec's.
+    pub attach_id: u64,
+    /// The container's id.
+    pub container_id: String,
+    /// The way to its standard input, if it has one.
+    pub stdin: bool,
+    /// A copy of what it writes to standard output, or to its terminal.
+    pub stdout: bool,
+    /// A copy of what it writes to standard error; nothing with a terminal.
+    pub stderr: bool,
+}
+
+/// Whose standard input is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdinOf {
+    /// A container's.
+    Container {
+        /// The container's id.
+        container_id: String,
+    },
+    /// An exec's.
+    Exec {
+        /// The exec's id.
+        exec_id: u64,
+    },
 }
 
 /// What a pod's namespaces shall be.
@@ -226,11 +291,36 @@ pub enum Answer {
         /// Nanoseconds since the epoch.
         started_at: i64,
     },
-    /// The exec's program runs.
+    /// The exec's program runs. Descriptors, all non-blocking: with a terminal
+    /// its master; else the write end of standard input and the read ends of
+    /// standard output and standard error, as far as they were wanted.
     ExecStarted {
         /// Its process id as the host sees it.
         pid: i32,
     },
+    /// The streams are connected. Descriptors, all non-blocking: the one that
+    /// `input` tells of, then the read ends of copies of standard output and
+    /// standard error, as far as they were wanted; with a terminal there is no
+    /// copy of standard error. A copy begins with what is written from now on,
+    /// and ends with the stream. Who does not read for so long that a copy is
+    /// full loses it, and is told so by [`Event::AttachLagged`].
+    Attached {
+        /// What the first descriptor is.
+        input: Input,
+    },
+}
+
+/// What leads to a container's standard input, see [`Answer::Attached`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// Nothing; there is no such descriptor.
+    None,
+    /// The write end of a pipe.
+    Pipe,
+    /// The master of its terminal, whether standard input was wanted or not: it
+    /// is what a window's size is set on.
+    Terminal,
 }
 
 /// One container as its supervisor knows it.
@@ -289,6 +379,10 @@ pub enum FailureKind {
     ProgramNotFound,
     /// The program cannot be executed (EACCES, ENOEXEC and the like).
     ProgramNotExecutable,
+    /// The working directory cannot be entered.
+    WorkingDirectory,
+    /// It was killed at its deadline before its program ran.
+    TimedOut,
     /// A system call failed.
     System,
 }
@@ -312,5 +406,11 @@ pub enum Event {
         code: i32,
         /// It was killed at its deadline.
         timed_out: bool,
+    },
+    /// Somebody who was attached did not read fast enough: the copies of the
+    /// streams that they got were closed.
+    AttachLagged {
+        /// The id of [`AttachRequest`].
+        attach_id: u64,
     },
 }

@@ -283,6 +283,22 @@ impl Host for LinuxHost {
         }
     }
 
+    fn tcp_socket(&self, path: Option<&Path>, ipv6: bool) -> Result<OwnedFd> {
+        let namespace = path
+            .map(|path| {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+                    Error::internal(
+                        "enter the pod's network",
+                        format!("open({path:?}) = {errno}"),
+                    )
+                })
+            })
+            .transpose()?;
+        namespace::tcp_socket(namespace.as_ref().map(|namespace| namespace.as_fd()), ipv6)
+            .map_err(|error| Error::FailedPrecondition(error.to_string()))
+    }
+
     fn interface_counters(&self, path: &Path) -> Result<Vec<InterfaceUsage>> {
         let stage = "read the interface counters";
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())

@@ -280,12 +280,7 @@ impl Owner {
                 "container {id} cannot be {what}: it is being stopped or removed"
             )),
             Refusal::State(state) => {
-                let state = match state {
-                    ContainerState::Created => "created but not started",
-                    ContainerState::Running => "running",
-                    ContainerState::Exited => "exited",
-                    ContainerState::Unknown => "in an unknown state",
-                };
+                let state = state.as_str();
                 Error::FailedPrecondition(format!("container {id} cannot be {what}: it is {state}"))
             }
         }

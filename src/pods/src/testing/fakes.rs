@@ -263,6 +263,8 @@ impl Host for Machine {
         let mut plan = specs::plan(request.container_id);
         plan.cgroup.path = request.cgroup_path.to_owned();
         plan.process.args.clone_from(&request.container.command);
+        plan.stdio.stdin = request.container.stdin;
+        plan.stdio.stdin_once = request.container.stdin_once;
         plan.mounts = request
             .container
             .mounts
@@ -340,6 +342,12 @@ impl Host for Machine {
 
     fn interface_counters(&self, _namespace: &Path) -> Result<Vec<InterfaceUsage>> {
         Ok(Vec::new())
+    }
+
+    /// All pods of tests are on the loopback of this machine.
+    fn tcp_socket(&self, _namespace: Option<&Path>, ipv6: bool) -> Result<OwnedFd> {
+        insula_sys::namespace::tcp_socket(None, ipv6)
+            .map_err(|error| Error::FailedPrecondition(error.to_string()))
     }
 }
 

@@ -8,8 +8,8 @@ use super::fakes::{Fault, Machine, same};
 use insula_sys::seqpacket;
 use insula_wire::channel::{Packet, RequestReader};
 use insula_wire::message::{
-    Answer, ContainerState, Event, ExecRequest, Exit, Failure, FailureKind, FromSupervisor, Reply,
-    Request,
+    Answer, AttachRequest, ContainerState, Event, ExecRequest, ExecStreams, Exit, Failure,
+    FailureKind, FromSupervisor, Input, Reply, Request, StdinOf,
 };
 use insula_wire::plan::Process;
 use insula_wire::{LaunchPlan, WIRE_VERSION};
@@ -35,6 +35,12 @@ struct State {
     daemon: Option<OwnedFd>,
     pod_made: bool,
     containers: BTreeMap<String, Program>,
+    /// Write ends of standard inputs, by the id of their exec or container.
+    stdins: BTreeMap<String, OwnedFd>,
+    /// Copies of standard outputs, by the id of the attachment.
+    copies: BTreeMap<u64, OwnedFd>,
+    abandoned: Vec<u64>,
+    killed: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -223,25 +229,38 @@ impl Supervisor {
                 *then = Box::new(move || self.end(&container_id, 137));
                 Ok(Answer::Done)
             }
-            Request::Forget { container_id } => {
-                let mut state = self.state.lock().unwrap();
-                match state.containers.get(&container_id) {
-                    None => Err(failure(FailureKind::NotFound)),
-                    Some(program) if program.exit.is_none() => {
-                        Err(failure(FailureKind::WrongState))
-                    }
-                    Some(_) => {
-                        state.containers.remove(&container_id);
-                        Ok(Answer::Done)
-                    }
-                }
+            Request::Forget { container_id } => self.forget(&container_id),
+            Request::Exec(exec) => Ok(self.run_exec(daemon, &exec, descriptors, given)),
+            Request::Attach(attach) => self.attach(&attach, given),
+            Request::CloseStdin(stdin) => {
+                self.state.lock().unwrap().stdins.remove(&stdin_key(&stdin));
+                Ok(Answer::Done)
             }
-            Request::Exec(exec) => Ok(run_exec(daemon, &exec, descriptors, given)),
+            Request::AbandonExec { exec_id } => {
+                let mut state = self.state.lock().unwrap();
+                state.stdins.remove(&exec_id.to_string());
+                state.abandoned.push(exec_id);
+                Ok(Answer::Done)
+            }
+            Request::KillExec { exec_id } => {
+                self.state.lock().unwrap().killed.push(exec_id);
+                Ok(Answer::Done)
+            }
             Request::Shutdown => {
                 *then = Box::new(|| self.die());
                 Ok(Answer::Done)
             }
-            Request::Descriptors | Request::ReopenLog { .. } | Request::KillExec { .. } => {
+            Request::Descriptors | Request::ReopenLog { .. } => Ok(Answer::Done),
+        }
+    }
+
+    fn forget(&self, container_id: &str) -> Reply {
+        let mut state = self.state.lock().unwrap();
+        match state.containers.get(container_id) {
+            None => Err(failure(FailureKind::NotFound)),
+            Some(program) if program.exit.is_none() => Err(failure(FailureKind::WrongState)),
+            Some(_) => {
+                state.containers.remove(container_id);
                 Ok(Answer::Done)
             }
         }
@@ -266,6 +285,94 @@ impl Supervisor {
             pid: 1,
             started_at: 5,
         })
+    }
+
+    /// `cat` gives back its standard input or shows its terminal until that
+    /// ends; the others do as for [`run_exec`].
+    fn run_exec(
+        &self,
+        daemon: BorrowedFd<'_>,
+        exec: &ExecRequest,
+        descriptors: Vec<OwnedFd>,
+        given: &mut Vec<OwnedFd>,
+    ) -> Answer {
+        let process =
+            insula_sys::fd::read_sealed(descriptors.into_iter().next().unwrap(), 1 << 20).unwrap();
+        let process: Process = serde_json::from_slice(&process).unwrap();
+        if process.args[0].as_bytes() != b"cat" {
+            return run_exec(daemon, exec, &process, given);
+        }
+        let key = exec.exec_id.to_string();
+        if exec.streams == ExecStreams::Terminal {
+            let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+            let master = rustix::pty::openpt(flags).unwrap();
+            rustix::io::ioctl_fionbio(&master, true).unwrap();
+            given.push(master.try_clone().unwrap());
+            self.state.lock().unwrap().stdins.insert(key, master);
+            return Answer::ExecStarted { pid: 2 };
+        }
+        let (input, stdin) = rustix::pipe::pipe().unwrap();
+        let (stdout, output) = rustix::pipe::pipe().unwrap();
+        given.extend([stdin.try_clone().unwrap(), stdout]);
+        self.state.lock().unwrap().stdins.insert(key, stdin);
+        let (exec_id, daemon) = (exec.exec_id, daemon.try_clone_to_owned().unwrap());
+        std::thread::spawn(move || {
+            let (mut input, mut output) = (std::fs::File::from(input), std::fs::File::from(output));
+            let _ = std::io::copy(&mut input, &mut output);
+            drop(output);
+            let event = Event::ExecExited {
+                exec_id,
+                code: 4,
+                timed_out: false,
+            };
+            send(daemon.as_fd(), &FromSupervisor::Event(event), &[]);
+        });
+        Answer::ExecStarted { pid: 2 }
+    }
+
+    fn attach(&self, attach: &AttachRequest, given: &mut Vec<OwnedFd>) -> Reply {
+        self.name(&attach.container_id)?;
+        let mut input = Input::None;
+        let mut state = self.state.lock().unwrap();
+        if attach.stdin {
+            let (_, stdin) = pipe();
+            given.push(stdin.try_clone().unwrap());
+            state.stdins.insert(attach.container_id.clone(), stdin);
+            input = Input::Pipe;
+        }
+        if attach.stdout {
+            let (reader, copy) = pipe();
+            given.push(reader);
+            state.copies.insert(attach.attach_id, copy);
+        }
+        Ok(Answer::Attached { input })
+    }
+
+    /// All that are attached see this.
+    pub(crate) fn show(&self, text: &str) {
+        for copy in self.state.lock().unwrap().copies.values() {
+            rustix::io::write(copy, text.as_bytes()).unwrap();
+        }
+    }
+
+    /// All that are attached are too slow.
+    pub(crate) fn lose_all(&self) {
+        let mut state = self.state.lock().unwrap();
+        for attach_id in std::mem::take(&mut state.copies).into_keys() {
+            let event = Event::AttachLagged { attach_id };
+            let daemon = state.daemon.as_ref().unwrap();
+            send(daemon.as_fd(), &FromSupervisor::Event(event), &[]);
+        }
+    }
+
+    /// How many standard inputs are open, execs abandoned, and execs killed.
+    pub(crate) fn streams(&self) -> (usize, usize, usize) {
+        let state = self.state.lock().unwrap();
+        (
+            state.stdins.len(),
+            state.abandoned.len(),
+            state.killed.len(),
+        )
     }
 
     fn hello(&self) -> Answer {
@@ -299,12 +406,9 @@ impl Supervisor {
 fn run_exec(
     daemon: BorrowedFd<'_>,
     exec: &ExecRequest,
-    descriptors: Vec<OwnedFd>,
+    process: &Process,
     given: &mut Vec<OwnedFd>,
 ) -> Answer {
-    let process =
-        insula_sys::fd::read_sealed(descriptors.into_iter().next().unwrap(), 1 << 20).unwrap();
-    let process: Process = serde_json::from_slice(&process).unwrap();
     let name = process.args[0].to_string_lossy().into_owned();
     for stream in ["out", "err"] {
         let (read, write) = rustix::pipe::pipe().unwrap();
@@ -336,6 +440,18 @@ fn run_exec(
         send(daemon.as_fd(), &FromSupervisor::Event(event), &[]);
     });
     Answer::ExecStarted { pid: 2 }
+}
+
+fn stdin_key(stdin: &StdinOf) -> String {
+    match stdin {
+        StdinOf::Container { container_id } => container_id.clone(),
+        StdinOf::Exec { exec_id } => exec_id.to_string(),
+    }
+}
+
+/// A pipe whose both ends are non-blocking, as a supervisor gives them.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap()
 }
 
 fn failure(kind: FailureKind) -> Failure {

@@ -3,7 +3,7 @@
 use crate::launch::program::Program;
 use crate::launch::report::{Go, Report, Reporter, malformed, step};
 use crate::launch::root::{self, Furniture};
-use crate::launch::streams::{Streams, make_terminal};
+use crate::launch::streams::{Streams, Terminal};
 use crate::launch::{clone_beside_others, execute_alone, identity};
 use crate::pod::PodNamespaces;
 use insula_sys::cgroup::Cgroup;
@@ -243,7 +243,11 @@ impl Birth<'_> {
         let top = furniture.root.as_fd();
         let cwd = root::working_directory(top, &plan.process.cwd)?;
         let terminal = match plan.stdio.terminal {
-            true => Some(make_terminal(top, self.owner, &self.reporter)?),
+            true => {
+                let terminal = Terminal::open(top, self.owner)?;
+                terminal.show_as_console(top)?;
+                Some(terminal.into_streams(&self.reporter)?)
+            }
             false => None,
         };
         root::enter(plan, top)?;

@@ -1,8 +1,8 @@
 //! The two steps to a further process in a running container.
 
 use crate::launch::program::Program;
-use crate::launch::report::{Report, Reporter, malformed, step};
-use crate::launch::streams::Streams;
+use crate::launch::report::{Report, Reporter, malformed, step, system_failure};
+use crate::launch::streams::{Streams, Terminal};
 use crate::launch::{clone_beside_others, identity};
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{SingleThread, exit_now};
@@ -10,7 +10,7 @@ use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
 use insula_sys::path::open_in_root;
 use insula_sys::{Error, fd};
-use insula_wire::message::Failure;
+use insula_wire::message::{Failure, FailureKind};
 use insula_wire::plan::Process;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -22,8 +22,10 @@ pub struct Birth<'a> {
     pub reporter: Reporter,
     /// The process, a sealed memfd.
     pub process: OwnedFd,
-    /// Its ends of the standard streams.
-    pub streams: Streams,
+    /// Its ends of the standard streams; `None` with a terminal.
+    pub streams: Option<Streams>,
+    /// Owner of the streams.
+    pub owner: u32,
     /// Where what became of it is left.
     pub outcome: &'a Outcome,
     /// The container's main process.
@@ -65,17 +67,23 @@ impl Birth<'_> {
             Kind::Pid,
         ];
         step("join container", namespace::join_process(self.main, &kinds))?;
-        enter_directory(&process.cwd)?;
-        self.streams.install()?;
+        let top = open_root()?;
+        enter_directory(top.as_fd(), &process.cwd)?;
+        match &self.streams {
+            Some(streams) => streams.install()?,
+            None => Terminal::open(top.as_fd(), self.owner)?
+                .into_streams(&self.reporter)?
+                .install()?,
+        }
         let program = Program::new(&process)?;
         identity::assume(&process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
-        clone_beside_others(proof, &program, false, self.outcome)
+        clone_beside_others(proof, &program, self.streams.is_none(), self.outcome)
     }
 
     fn close_what_is_not_ours(&self) -> Result<(), Failure> {
         let mut keep = vec![self.reporter.socket(), self.process.as_fd(), self.main];
-        keep.extend(self.streams.descriptors());
+        keep.extend(self.streams.iter().flat_map(Streams::descriptors));
         keep.extend(self.cgroups.iter().flat_map(|cgroup| cgroup.descriptors()));
         super::close_inherited(&keep)
     }
@@ -88,18 +96,23 @@ impl Birth<'_> {
     }
 }
 
-/// Changes to a directory inside the root just joined; magic links of its
-/// procfs lead nowhere (CVE-2024-21626).
-fn enter_directory(path: &str) -> Result<(), Failure> {
-    let name = format!("enter working directory {path}");
+/// The root of the mount namespace just joined.
+fn open_root() -> Result<OwnedFd, Failure> {
     let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
-    let top = step(&name, top)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let directory = step(&name, open_in_root(top.as_fd(), path, flags))?;
-    step(
-        &name,
+    step("open root", top)
+}
+
+/// Changes to a directory inside the root; magic links of its procfs lead
+/// nowhere (CVE-2024-21626). What is wrong with it is the container's own doing.
+fn enter_directory(top: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
+    let directory = open_in_root(top, path, OFlags::PATH | OFlags::DIRECTORY);
+    let entered = directory.and_then(|directory| {
         rustix::process::fchdir(&directory)
-            .map_err(|errno| Error::new(format!("fchdir({path:?})"), errno)),
-    )
+            .map_err(|errno| Error::new(format!("fchdir({path:?})"), errno))
+    });
+    entered.map_err(|error| Failure {
+        kind: FailureKind::WorkingDirectory,
+        ..system_failure(&format!("enter working directory {path}"), &error)
+    })
 }

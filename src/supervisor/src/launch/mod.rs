@@ -72,10 +72,12 @@ fn clone_beside_others(
     let options = ForkOptions {
         sibling: true,
         suspend_caller: true,
+        leaves_pid: Some(outcome),
         ..ForkOptions::default()
     };
     match fork(proof, &options) {
-        Ok(Fork::Parent(child)) => outcome.set_pid(child.pid),
+        // Its id was left by the kernel.
+        Ok(Fork::Parent(_)) => {}
         Ok(Fork::Child) => {
             match lead_session(terminal) {
                 Err(errno) => outcome.set_failure(Stage::Session, errno),

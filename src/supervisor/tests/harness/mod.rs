@@ -4,8 +4,8 @@ use insula_sys::supervisor::SealedProgram;
 use insula_sys::{fd, fork, mount, seqpacket};
 use insula_wire::channel::{Packet, receive_from_supervisor};
 use insula_wire::message::{
-    Answer, CreateRequest, Envelope, Event, ExecRequest, Exit, Failure, FromSupervisor, PodPlan,
-    Request,
+    Answer, CreateRequest, Envelope, Event, ExecRequest, ExecStreams, Exit, Failure,
+    FromSupervisor, PodPlan, Request,
 };
 use insula_wire::plan::{
     Capabilities, Cgroup, LaunchPlan, Mount, MountAttributes, MountSource, Namespaces, NewOrHost,
@@ -212,6 +212,11 @@ impl Pod {
             container_id: id.to_owned(),
             owner: 0,
             timeout_ms,
+            streams: ExecStreams::Pipes {
+                stdin: false,
+                stdout: true,
+                stderr: true,
+            },
         };
         let (_, descriptors) = self.ask(Request::Exec(exec), &[memfd.as_fd()])?;
         let mut output = descriptors.into_iter().map(read_all);
