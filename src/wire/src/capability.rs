@@ -74,7 +74,7 @@ capabilities! {
 pub struct UnknownCapability(pub String);
 
 /// A set of capabilities, as the kernel's bit mask.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct CapabilitySet(u64);
 
 // === impl Capability ===
