@@ -359,3 +359,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
