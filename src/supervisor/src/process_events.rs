@@ -151,13 +151,30 @@ impl Supervisor {
                 .remove(&Source::ContainerChild(id.to_owned()), &socket);
         }
         match container.state {
-            State::Starting if container.own_pid_namespace => self.container_runs(id),
+            State::Starting if container.own_pid_namespace => {
+                self.container_executed(id);
+            }
             State::Forked | State::Building => {
                 let message = "the child ended before the container was complete; was it killed for want of memory?";
                 self.container_failed(id, refuse(FailureKind::System, "build root", message));
             }
             _ => {}
         }
+    }
+
+    /// The child let go of its end without a word: it executed, unless its
+    /// filter kept it from saying that it could not.
+    fn container_executed(&mut self, id: &str) -> bool {
+        let Ok(container) = self.container(id) else {
+            return false;
+        };
+        if let Some((stage, errno)) = container.outcome.failure() {
+            let failure = launch_failure(stage, errno, &container.program);
+            self.container_failed(id, failure);
+            return false;
+        }
+        self.container_runs(id);
+        true
     }
 
     fn container_runs(&mut self, id: &str) {
@@ -248,7 +265,9 @@ impl Supervisor {
         if matches!(container.state, State::Starting) {
             // It executed and ended before its socket was seen to be closed.
             container.main = Some(child);
-            self.container_runs(id);
+            if !self.container_executed(id) {
+                return;
+            }
         }
         let Ok(container) = self.container(id) else {
             return;
@@ -407,9 +426,13 @@ pub fn launch_failure(
 ) -> Failure {
     match stage {
         Stage::Executed | Stage::Execute => program.failure(errno),
+        Stage::Filter => system_failure(
+            "load system call filter",
+            &Error::new("seccomp(SECCOMP_SET_MODE_FILTER), capset()", errno),
+        ),
         Stage::Clone => system_failure(
             "clone",
-            &Error::new("clone3(CLONE_PARENT|CLONE_VFORK)", errno),
+            &Error::new("clone(CLONE_PARENT|CLONE_VFORK)", errno),
         ),
         Stage::Session => system_failure(
             "lead session",

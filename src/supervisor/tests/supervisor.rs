@@ -4,8 +4,10 @@
 mod harness;
 
 use harness::{Pod, plan};
+use insula_seccomp::{Architecture, Context, Filter, KernelVersion, Profile};
 use insula_wire::message::{Answer, Event, FailureKind, Request};
 use insula_wire::plan::PidNamespace;
+use insula_wire::{CapabilitySet, FilterProgram, SeccompFilter};
 use std::time::Duration;
 
 #[test]
@@ -305,4 +307,141 @@ fn logs_lose_no_line_and_can_be_reopened() {
         .chain(["last".to_owned()])
         .collect();
     assert!(all == expected, "{} lines of {}", all.len(), expected.len());
+}
+
+/// A filter that refuses these system calls with `EDOM`.
+fn refusing(names: &[&str]) -> SeccompFilter {
+    let text = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+            [{{"names": {names:?}, "action": "SCMP_ACT_ERRNO", "errno": "EDOM"}}]}}"#
+    );
+    let context = Context {
+        architecture: Architecture::native().unwrap(),
+        capabilities: CapabilitySet::EMPTY,
+        kernel: KernelVersion {
+            major: 5,
+            minor: 15,
+        },
+    };
+    let filter = Filter::compile(&Profile::parse(text.as_bytes()).unwrap(), &context).unwrap();
+    SeccompFilter {
+        program: FilterProgram::new(filter.program.to_bytes()).unwrap(),
+        log: false,
+        spec_allow: true,
+    }
+}
+
+/// What a launch does after the latest moment a filter could be loaded at.
+const OURS: &[&str] = &[
+    "setsid",
+    "clone",
+    "clone3",
+    "capset",
+    "prctl",
+    "sendmsg",
+    "close_range",
+    "seccomp",
+];
+
+#[test]
+fn a_filter_is_loaded_last_and_judges_the_workload_alone() {
+    for (shared, no_new_privileges, uid, refused) in [
+        (false, true, 0, OURS),
+        (false, false, 0, OURS),
+        (false, false, 1000, OURS),
+        (true, true, 0, OURS),
+        (true, true, 1000, OURS),
+        // Who may not load a filter in sight of others is cloned under it.
+        (true, false, 0, &OURS[4..]),
+        (true, false, 1000, &OURS[4..]),
+    ] {
+        let mut pod = Pod::start(shared);
+        let script =
+            "grep -E '^(Seccomp|CapEff|CapPrm|NoNewPrivs):' /proc/self/status; mkdir /tmp/x";
+        let mut wanted = plan(&pod, "filtered", &["/bin/busybox", "sh", "-c", script]);
+        if shared {
+            wanted.namespaces.pid = PidNamespace::Pod;
+        }
+        let process = &mut wanted.process;
+        process.no_new_privileges = no_new_privileges;
+        process.user.uid = uid;
+        process.capabilities.bounding = CapabilitySet::EMPTY;
+        let refused: Vec<_> = refused.iter().chain(&["mkdir"]).copied().collect();
+        // A shell needs clone.
+        let refused: Vec<_> = refused
+            .into_iter()
+            .filter(|name| *name != "clone")
+            .collect();
+        process.seccomp = Some(refusing(&refused));
+        let (_, log) = pod.output_of(&wanted);
+        let text = log.join("\n");
+        let title = format!("{shared} {no_new_privileges} {uid}: {text}");
+        assert!(text.contains("Seccomp:\t2"), "{title}");
+        assert!(text.contains("CapEff:\t0000000000000000"), "{title}");
+        assert!(text.contains("CapPrm:\t0000000000000000"), "{title}");
+        assert!(
+            text.contains("can't create directory '/tmp/x': Numerical"),
+            "{title}"
+        );
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_told_through_any_filter() {
+    for shared in [false, true] {
+        let mut pod = Pod::start(shared);
+        let mut wanted = plan(&pod, "bad", &["/bin/nothing"]);
+        if shared {
+            wanted.namespaces.pid = PidNamespace::Pod;
+        }
+        wanted.process.seccomp = Some(refusing(&[
+            "sendmsg",
+            "sendto",
+            "write",
+            "brk",
+            "mmap",
+            "munmap",
+            "exit",
+            "exit_group",
+            "futex",
+        ]));
+        pod.create(&wanted).unwrap();
+        let failure = pod
+            .ask(
+                Request::Start {
+                    container_id: "bad".to_owned(),
+                },
+                &[],
+            )
+            .unwrap_err();
+        assert_eq!(
+            failure.message,
+            "exec: \"/bin/nothing\": no such file or directory"
+        );
+        assert_eq!(pod.exit_of("bad").code, 128);
+    }
+}
+
+#[test]
+fn a_filter_that_forbids_the_launch_itself_fails_it_by_name() {
+    let mut pod = Pod::start(true);
+    let mut wanted = plan(&pod, "bad", &["/bin/busybox", "true"]);
+    wanted.namespaces.pid = PidNamespace::Pod;
+    wanted.process.no_new_privileges = false;
+    for (refused, message) in [
+        ("capset", "load system call filter"),
+        ("clone", "clone(CLONE_PARENT|CLONE_VFORK)"),
+        ("setsid", "setsid()"),
+        ("execve", "exec: \"/bin/busybox\""),
+    ] {
+        wanted.container_id = refused.to_owned();
+        wanted.process.seccomp = Some(refusing(&[refused]));
+        pod.create(&wanted).unwrap();
+        let start = Request::Start {
+            container_id: refused.to_owned(),
+        };
+        let failure = pod.ask(start, &[]).unwrap_err();
+        let told = format!("{}: {}", failure.step, failure.message);
+        assert!(told.contains(message), "{told}");
+    }
 }

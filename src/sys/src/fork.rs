@@ -33,13 +33,6 @@ pub struct ForkOptions<'a> {
     pub new_pid_namespace: bool,
     /// The child's parent is the caller's parent (`CLONE_PARENT`).
     pub sibling: bool,
-    /// The caller sleeps until the child has executed or ended
-    /// (`CLONE_VFORK`).
-    pub suspend_caller: bool,
-    /// The kernel leaves the child's id here before the child runs
-    /// (`CLONE_PARENT_SETTID`): whoever shares the page knows of the child even
-    /// if the caller is killed before it can say a word.
-    pub leaves_pid: Option<&'a Outcome>,
 }
 
 /// Which side of a fork this is.
@@ -67,6 +60,26 @@ pub enum Ended {
     Exited(i32),
     /// By this signal.
     Signaled(i32),
+}
+
+// === impl Strings ===
+
+impl Strings {
+    /// Makes the array of pointers.
+    pub fn new(strings: Vec<CString>) -> Self {
+        // What a CString points to does not move with it.
+        let pointers = strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([std::ptr::null()])
+            .collect();
+        Self { strings, pointers }
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> Option<&CStr> {
+        self.strings.first().map(CString::as_c_str)
+    }
 }
 
 // === impl SingleThread ===
@@ -109,19 +122,12 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     if options.sibling {
         flags |= libc::CLONE_PARENT as u64;
     }
-    if options.suspend_caller {
-        flags |= libc::CLONE_VFORK as u64;
-    }
     // SAFETY: clone_args is plain integers for which zero is "not used"
     // (clone(2)); an all-zero value is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     if let Some(cgroup) = options.into_cgroup {
         flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
-    }
-    if let Some(outcome) = options.leaves_pid {
-        flags |= libc::CLONE_PARENT_SETTID as u64;
-        args.parent_tid = outcome.pid_address() as u64;
     }
     args.flags = flags;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
@@ -133,8 +139,7 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     };
     // SAFETY: clone3(2) without CLONE_VM copies the address space, so the child
     // runs on a copy of this very stack; `args` is valid for `size` bytes and
-    // `pidfd` outlives the call, as does the mapping of a page that
-    // `parent_tid` points into, whose field is an integer of pid_t's size. The proof argument says that no other thread
+    // `pidfd` outlives the call. The proof argument says that no other thread
     // held a lock at this moment.
     let result = unsafe {
         libc::syscall(
@@ -159,6 +164,41 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     }
 }
 
+/// Forks a child of the caller's parent (`CLONE_PARENT`), and sleeps until it
+/// has executed or ended (`CLONE_VFORK`). Says whether this is the child.
+///
+/// The kernel leaves the child's id in the page before the child runs
+/// (`CLONE_PARENT_SETTID`): whoever shares the page knows of the child even if
+/// the caller is killed before it can say a word.
+///
+/// It is clone(2), and takes no memory: a filter that was loaded before hardly
+/// ever allows clone3(2), whose flags are out of its sight.
+pub fn fork_beside(_proof: SingleThread, outcome: &Outcome) -> std::result::Result<bool, Errno> {
+    let flags = libc::CLONE_PARENT | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+    // SAFETY: without CLONE_VM the address space is copied, so the child runs
+    // on a copy of this very stack (which NULL stands for), clone(2). With
+    // CLONE_PARENT_SETTID the third argument is where the child's id goes, an
+    // integer of pid_t's size in a mapping that outlives the call. The others
+    // are not used without their flags, so their order, which differs by
+    // architecture, does not matter. The proof argument says that no other
+    // thread held a lock at this moment.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_long::from(flags),
+            std::ptr::null_mut::<libc::c_void>(),
+            outcome.pid_address(),
+            0_u64,
+            0_u64,
+        )
+    };
+    match result {
+        0 => Ok(true),
+        pid if pid > 0 => Ok(false),
+        _ => Err(last_errno()),
+    }
+}
+
 /// Ends the process at once, without running destructors or exit handlers of
 /// the parent whose copy it is.
 pub fn exit_now(status: i32) -> ! {
@@ -166,21 +206,22 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Replaces the program, execve(2). Returns only on failure.
-pub fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Error {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
-        pointers.push(std::ptr::null());
-        pointers
-    };
-    let (argv, envp) = (pointers(args), pointers(env));
-    // SAFETY: execve(2) wants NUL-terminated strings in NULL-terminated arrays;
-    // `args` and `env` outlive the call and both arrays end in null.
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    Error::new(
-        format!("execve({program:?}, {args:?}, /* {} vars */)", env.len()),
-        last_errno(),
-    )
+/// Strings as [`execve`] takes them.
+#[derive(Debug)]
+pub struct Strings {
+    /// In order; kept for what the pointers point to.
+    strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+/// Replaces the program, execve(2). Returns only on failure. It takes no memory
+/// and makes no other system call: a filter may forbid all but this one.
+pub fn execve(program: &CStr, args: &Strings, env: &Strings) -> Errno {
+    let (argv, envp) = (args.pointers.as_ptr(), env.pointers.as_ptr());
+    // SAFETY: execve(2) wants NUL-terminated strings in NULL-terminated arrays:
+    // `Strings::new` makes them so, and both outlive the call.
+    unsafe { libc::execve(program.as_ptr(), argv, envp) };
+    last_errno()
 }
 
 /// Reaps a child that has ended, without waiting. `None` while it runs.

@@ -67,18 +67,9 @@ pub fn change_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
 /// in which each step is allowed. The bounding set is for
 /// [`limit_bounding_set`], which needs CAP_SETPCAP and so comes before.
 pub fn set_capabilities(masks: CapabilityMasks) -> Result<()> {
-    let set = CapabilitySet::from_bits_retain;
     rustix::thread::clear_ambient_capability_set()
         .map_err(|errno| Error::new("prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)", errno))?;
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets {
-            effective: set(masks.effective),
-            permitted: set(masks.permitted),
-            inheritable: set(masks.inheritable),
-        },
-    )
-    .map_err(|errno| Error::new(format!("capset({masks:?})"), errno))?;
+    limit_capabilities(masks)?;
     for number in (0..64_u32).filter(|number| masks.ambient & (1 << number) != 0) {
         // SAFETY: PR_CAP_AMBIENT_RAISE takes plain numbers, prctl(2).
         let result = unsafe {
@@ -98,6 +89,19 @@ pub fn set_capabilities(masks: CapabilityMasks) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sets effective, permitted and inheritable capabilities, capset(2): for
+/// giving up some after [`set_capabilities`], by one system call.
+pub fn limit_capabilities(masks: CapabilityMasks) -> Result<()> {
+    let set = CapabilitySet::from_bits_retain;
+    let sets = CapabilitySets {
+        effective: set(masks.effective),
+        permitted: set(masks.permitted),
+        inheritable: set(masks.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets)
+        .map_err(|errno| Error::new(format!("capset({masks:?})"), errno))
 }
 
 /// The capabilities this process could give away: its own bounding set.

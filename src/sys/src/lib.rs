@@ -15,6 +15,7 @@ pub mod mount;
 pub mod namespace;
 pub mod outcome;
 pub mod path;
+pub mod seccomp;
 pub mod seqpacket;
 pub mod supervisor;
 

@@ -26,7 +26,10 @@ struct Page {
 pub enum Stage {
     /// No failure was left.
     Executed,
-    /// clone3(2) failed.
+    /// The system call filter could not be loaded, or what was needed for that
+    /// not given up.
+    Filter,
+    /// clone(2) failed.
     Clone,
     /// Its session or terminal could not be set up.
     Session,
@@ -72,7 +75,7 @@ impl Outcome {
     }
 
     /// Where the kernel leaves the id of the process that is cloned, see
-    /// [`ForkOptions::leaves_pid`](crate::fork::ForkOptions::leaves_pid).
+    /// [`fork_beside`](crate::fork::fork_beside).
     pub(crate) fn pid_address(&self) -> *mut i32 {
         self.page().pid.as_ptr()
     }
@@ -94,6 +97,7 @@ impl Outcome {
     pub fn failure(&self) -> Option<(Stage, Errno)> {
         let stage = match self.page().stage.load(Ordering::Acquire) {
             0 => return None,
+            stage if stage == Stage::Filter as i32 => Stage::Filter,
             stage if stage == Stage::Clone as i32 => Stage::Clone,
             stage if stage == Stage::Session as i32 => Stage::Session,
             _ => Stage::Execute,

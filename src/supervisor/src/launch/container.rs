@@ -205,10 +205,11 @@ impl Birth<'_> {
             return Ok(());
         }
         let program = self.furnish(plan, furniture)?;
-        identity::assume(&plan.process)?;
+        let filter = identity::assume(&plan.process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
         self.reporter.wait_for(Go::Start);
-        Err(execute_alone(&program, plan.stdio.terminal))
+        let terminal = plan.stdio.terminal;
+        Err(execute_alone(&program, terminal, &filter, self.outcome))
     }
 
     /// A process among others that can see it: what it still holds when it is
@@ -231,10 +232,11 @@ impl Birth<'_> {
                 return Err(malformed(name, format!("{wanted:?} does not exist")));
             }
         }
-        identity::assume(&plan.process)?;
+        let filter = identity::assume(&plan.process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
         self.reporter.wait_for(Go::Start);
-        clone_beside_others(proof, &program, plan.stdio.terminal, self.outcome)
+        let terminal = plan.stdio.terminal;
+        clone_beside_others(proof, &program, terminal, &filter, self.outcome)
     }
 
     /// Builds and enters the root and puts the streams in place.

@@ -76,9 +76,10 @@ impl Birth<'_> {
                 .install()?,
         }
         let program = Program::new(&process)?;
-        identity::assume(&process)?;
+        let filter = identity::assume(&process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
-        clone_beside_others(proof, &program, self.streams.is_none(), self.outcome)
+        let terminal = self.streams.is_none();
+        clone_beside_others(proof, &program, terminal, &filter, self.outcome)
     }
 
     fn close_what_is_not_ours(&self) -> Result<(), Failure> {

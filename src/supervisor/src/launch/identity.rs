@@ -1,10 +1,11 @@
 //! The steps that take rights away, last before execve(2).
 
+use crate::launch::filter::Filter;
 use crate::launch::report::step;
 use insula_sys::identity::{self, CapabilityMasks};
 use insula_sys::{Error, fork};
 use insula_wire::message::Failure;
-use insula_wire::plan::{Process, Rlimit, RlimitResource};
+use insula_wire::plan::{Capabilities, Process, Rlimit, RlimitResource};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
@@ -79,7 +80,9 @@ fn declare(name: &str, files: &[&str], value: &str) -> Result<(), Failure> {
 
 /// Leaves the process as a plain login would: default signals, its umask and
 /// limits, a keyring of its own, and only the rights its plan gives it.
-pub fn assume(process: &Process) -> Result<(), Failure> {
+///
+/// Gives back its system call filter, which is still to be loaded.
+pub fn assume(process: &Process) -> Result<Filter, Failure> {
     fork::reset_signals();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     step("make session keyring", fork::new_session_keyring())?;
@@ -96,20 +99,26 @@ pub fn assume(process: &Process) -> Result<(), Failure> {
         "change user",
         identity::change_ids(user.uid, user.gid, &user.supplementary_groups),
     )?;
+    let filter = Filter::new(process);
     step(
         "set capabilities",
-        identity::set_capabilities(CapabilityMasks {
-            bounding: capabilities.bounding.bits(),
-            effective: capabilities.effective.bits(),
-            permitted: capabilities.permitted.bits(),
-            inheritable: capabilities.inheritable.bits(),
-            ambient: capabilities.ambient.bits(),
-        }),
+        identity::set_capabilities(filter.rights_until_loaded()),
     )?;
     if process.no_new_privileges {
         step("set no_new_privs", identity::set_no_new_privileges())?;
     }
-    Ok(())
+    Ok(filter)
+}
+
+/// Capability sets as the kernel's masks.
+pub fn masks(capabilities: &Capabilities) -> CapabilityMasks {
+    CapabilityMasks {
+        bounding: capabilities.bounding.bits(),
+        effective: capabilities.effective.bits(),
+        permitted: capabilities.permitted.bits(),
+        inheritable: capabilities.inheritable.bits(),
+        ambient: capabilities.ambient.bits(),
+    }
 }
 
 fn set_limit(limit: &Rlimit) -> Result<(), Failure> {

@@ -18,15 +18,17 @@
 
 pub mod container;
 pub mod exec;
+pub mod filter;
 pub mod identity;
 pub mod program;
 pub mod report;
 pub mod root;
 pub mod streams;
 
+use crate::launch::filter::Filter;
 use crate::launch::program::Program;
 use crate::launch::report::step;
-use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
+use insula_sys::fork::{SingleThread, exit_now, fork_beside};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, fd};
 use insula_wire::message::Failure;
@@ -43,15 +45,21 @@ fn close_inherited(theirs: &[BorrowedFd<'_>]) -> Result<(), Failure> {
     step("close inherited descriptors", fd::close_all_except(&keep))
 }
 
-/// Executes in a process that nobody else can see. Returns only on failure.
-fn execute_alone(program: &Program, terminal: bool) -> Failure {
+/// Executes in a process that nobody else can see. Returns only on failure,
+/// which is left in shared memory, too: a filter may forbid to send it.
+fn execute_alone(program: &Program, terminal: bool, filter: &Filter, outcome: &Outcome) -> Failure {
     if let Err(errno) = lead_session(terminal) {
         return report::system_failure(
             "lead session",
             &Error::new("setsid(), ioctl(TIOCSCTTY)", errno),
         );
     }
-    program.name().failure(program.execute())
+    if let Err(error) = filter.load() {
+        return report::system_failure("load system call filter", &error);
+    }
+    let errno = program.execute();
+    outcome.set_failure(Stage::Execute, errno);
+    program.name().failure(errno)
 }
 
 /// Clones into a PID namespace that a tenant can see, and executes. From here
@@ -61,6 +69,7 @@ fn clone_beside_others(
     proof: SingleThread,
     program: &Program,
     terminal: bool,
+    filter: &Filter,
     outcome: &Outcome,
 ) -> Result<(), Failure> {
     let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -69,25 +78,32 @@ fn clone_beside_others(
         "close all but standard streams",
         fd::close_all_except(&keep),
     )?;
-    let options = ForkOptions {
-        sibling: true,
-        suspend_caller: true,
-        leaves_pid: Some(outcome),
-        ..ForkOptions::default()
-    };
-    match fork(proof, &options) {
+    if let Err(error) = filter.load_for_clone() {
+        outcome.set_failure(Stage::Filter, error.errno());
+        exit_now(1)
+    }
+    match fork_beside(proof, outcome) {
         // Its id was left by the kernel.
-        Ok(Fork::Parent(_)) => {}
-        Ok(Fork::Child) => {
-            match lead_session(terminal) {
-                Err(errno) => outcome.set_failure(Stage::Session, errno),
-                Ok(()) => outcome.set_failure(Stage::Execute, program.execute()),
-            }
+        Ok(false) => {}
+        Ok(true) => {
+            let (stage, errno) = execute_beside_others(program, terminal, filter);
+            outcome.set_failure(stage, errno);
             exit_now(127)
         }
-        Err(error) => outcome.set_failure(Stage::Clone, error.errno()),
+        Err(errno) => outcome.set_failure(Stage::Clone, errno),
     }
     exit_now(0)
+}
+
+/// Executes in that clone. Returns only on failure.
+fn execute_beside_others(program: &Program, terminal: bool, filter: &Filter) -> (Stage, Errno) {
+    if let Err(errno) = lead_session(terminal) {
+        return (Stage::Session, errno);
+    }
+    if let Err(error) = filter.load_in_clone() {
+        return (Stage::Filter, error.errno());
+    }
+    (Stage::Execute, program.execute())
 }
 
 /// A session of its own, with standard input as its terminal if that is one.

@@ -1,7 +1,7 @@
 //! Finding and executing the program.
 
 use crate::launch::report::ProgramName;
-use insula_sys::fork;
+use insula_sys::fork::{self, Strings};
 use insula_wire::OsText;
 use insula_wire::message::Failure;
 use insula_wire::plan::Process;
@@ -14,8 +14,8 @@ use std::ffi::CString;
 pub struct Program {
     candidates: Vec<CString>,
     searched: bool,
-    args: Vec<CString>,
-    env: Vec<CString>,
+    args: Strings,
+    env: Strings,
 }
 
 // === impl Program ===
@@ -52,8 +52,8 @@ impl Program {
         Ok(Self {
             candidates,
             searched,
-            args: process.args.iter().map(c_string).collect(),
-            env: process.env.iter().map(c_string).collect(),
+            args: Strings::new(process.args.iter().map(c_string).collect()),
+            env: Strings::new(process.env.iter().map(c_string).collect()),
         })
     }
 
@@ -62,7 +62,7 @@ impl Program {
     pub fn execute(&self) -> Errno {
         let mut result = Errno::NOENT;
         for candidate in &self.candidates {
-            match fork::execve(candidate, &self.args, &self.env).errno() {
+            match fork::execve(candidate, &self.args, &self.env) {
                 missing @ (Errno::NOENT | Errno::NOTDIR) => {
                     if result != Errno::ACCESS {
                         result = missing;
