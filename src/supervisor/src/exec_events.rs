@@ -8,6 +8,7 @@ use crate::process_events::{READ, TURN, launch_failure, reap, reap_traced, recei
 use crate::streams::set_nonblocking;
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::fork;
+use insula_sys::outcome::Stage;
 use insula_wire::message::{Answer, Event, Failure, FailureKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -62,6 +63,13 @@ impl Supervisor {
                     exec.kill(cause);
                 }
                 self.exec_started(id, pid);
+            }
+            // What clone(2) says of a PID namespace whose first process has
+            // ended, pid_namespaces(7), before its end can be seen from here.
+            Err(Some((Stage::Clone, Errno::NOMEM))) => {
+                let message =
+                    "the container is ending, or the host is short of memory: clone3() = ENOMEM";
+                self.exec_failed(id, refuse(FailureKind::WrongState, "exec", message));
             }
             Err(Some((stage, errno))) => {
                 let failure = launch_failure(stage, errno, &exec.program);

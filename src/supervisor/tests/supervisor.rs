@@ -1,6 +1,7 @@
 //! The real program against the real kernel: containers, execs, ends.
 #![forbid(unsafe_code)]
 
+#[expect(dead_code, reason = "each test program uses a part of it")]
 mod harness;
 
 use harness::{Pod, plan};

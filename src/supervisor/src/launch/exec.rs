@@ -14,6 +14,7 @@ use insula_wire::message::{Failure, FailureKind};
 use insula_wire::plan::Process;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// What the child of an exec is born with.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Birth<'_> {
             Kind::Cgroup,
             Kind::Pid,
         ];
-        step("join container", namespace::join_process(self.main, &kinds))?;
+        join_container(self.main, &kinds)?;
         let top = open_root()?;
         enter_directory(top.as_fd(), &process.cwd)?;
         match &self.streams {
@@ -94,6 +95,19 @@ impl Birth<'_> {
         let content = step("read process", fd::read_sealed(process, MAX_PROCESS))?;
         serde_json::from_slice(&content)
             .map_err(|error| malformed("read process", error.to_string()))
+    }
+}
+
+/// Joins a container. One that is ending has no namespaces any more, setns(2).
+fn join_container(main: BorrowedFd<'_>, kinds: &[Kind]) -> Result<(), Failure> {
+    let name = "join container";
+    match namespace::join_process(main, kinds) {
+        Err(error) if error.errno() == Errno::SRCH => Err(Failure {
+            kind: FailureKind::WrongState,
+            step: name.to_owned(),
+            message: format!("the container is ending: {error}"),
+        }),
+        joined => step(name, joined),
     }
 }
 

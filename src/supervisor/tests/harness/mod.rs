@@ -4,8 +4,8 @@ use insula_sys::supervisor::SealedProgram;
 use insula_sys::{fd, fork, mount, seqpacket};
 use insula_wire::channel::{Packet, receive_from_supervisor};
 use insula_wire::message::{
-    Answer, CreateRequest, Envelope, Event, ExecRequest, ExecStreams, Exit, Failure,
-    FromSupervisor, PodPlan, Request,
+    Answer, AttachRequest, CreateRequest, Envelope, Event, ExecRequest, ExecStreams, Exit, Failure,
+    FromSupervisor, Input, PodPlan, Request,
 };
 use insula_wire::plan::{
     Capabilities, Cgroup, LaunchPlan, Mount, MountAttributes, MountSource, Namespaces, NewOrHost,
@@ -204,34 +204,88 @@ impl Pod {
         args: &[&str],
         timeout_ms: u64,
     ) -> Result<(i32, bool, String, String), Failure> {
+        let streams = ExecStreams::Pipes {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
+        let (exec_id, descriptors) = self.start_exec(id, &process(args), streams, timeout_ms)?;
+        let (code, timed_out) = self.end_of_exec(exec_id);
+        let mut output = descriptors.into_iter().map(read_all);
+        let (stdout, stderr) = (output.next().unwrap(), output.next().unwrap());
+        Ok((code, timed_out, stdout, stderr))
+    }
+
+    /// Starts an exec: its id and the descriptors of the answer.
+    pub fn start_exec(
+        &mut self,
+        id: &str,
+        process: &Process,
+        streams: ExecStreams,
+        timeout_ms: u64,
+    ) -> Result<(u64, Vec<OwnedFd>), Failure> {
         let exec_id = self.next;
-        let process = serde_json::to_vec(&process(args)).unwrap();
+        let process = serde_json::to_vec(process).unwrap();
         let memfd = fd::sealed_memfd("process", &process).unwrap();
         let exec = ExecRequest {
             exec_id,
             container_id: id.to_owned(),
             owner: 0,
             timeout_ms,
-            streams: ExecStreams::Pipes {
-                stdin: false,
-                stdout: true,
-                stderr: true,
-            },
+            streams,
         };
         let (_, descriptors) = self.ask(Request::Exec(exec), &[memfd.as_fd()])?;
-        let mut output = descriptors.into_iter().map(read_all);
+        Ok((exec_id, descriptors))
+    }
+
+    /// Waits for the end of an exec: exit code, and whether it timed out.
+    pub fn end_of_exec(&mut self, wanted: u64) -> (i32, bool) {
         loop {
             if let Event::ExecExited {
-                exec_id: ended,
+                exec_id,
                 code,
                 timed_out,
             } = self.event()
+                && exec_id == wanted
             {
-                assert_eq!(ended, exec_id);
-                let (stdout, stderr) = (output.next().unwrap(), output.next().unwrap());
-                return Ok((code, timed_out, stdout, stderr));
+                return (code, timed_out);
             }
         }
+    }
+
+    /// Attaches to a container's standard streams.
+    pub fn attach(
+        &mut self,
+        id: &str,
+        [stdin, stdout, stderr]: [bool; 3],
+    ) -> Result<(Input, Vec<OwnedFd>), Failure> {
+        let request = Request::Attach(AttachRequest {
+            attach_id: self.next,
+            container_id: id.to_owned(),
+            stdin,
+            stdout,
+            stderr,
+        });
+        match self.ask(request, &[])? {
+            (Answer::Attached { input }, descriptors) => Ok((input, descriptors)),
+            (other, _) => panic!("{other:?} is no answer to it"),
+        }
+    }
+
+    /// How many descriptors the supervisor has open.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.supervisor.pid);
+        std::fs::read_dir(path).unwrap().count()
+    }
+
+    /// The supervisor's children, zombies too.
+    pub fn children(&self) -> Vec<String> {
+        let pid = self.supervisor.pid;
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A root with a busybox and its usual links.
@@ -243,7 +297,7 @@ impl Pod {
                 .expect("the tests of insula-pod need the package busybox-static");
             for applet in [
                 "sh", "ls", "cat", "ps", "sleep", "hostname", "id", "grep", "yes", "head", "tty",
-                "stty", "wc", "true", "kill", "seq", "readlink",
+                "stty", "wc", "true", "kill", "seq", "readlink", "touch",
             ] {
                 std::fs::hard_link(root.join("bin/busybox"), root.join("bin").join(applet))
                     .unwrap();
@@ -271,7 +325,8 @@ impl Drop for Pod {
     }
 }
 
-fn read_all(fd: OwnedFd) -> String {
+/// Reads to the end, waiting for it.
+pub fn read_all(fd: OwnedFd) -> String {
     rustix::io::ioctl_fionbio(&fd, false).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let mut text = String::new();
