@@ -41,6 +41,7 @@ impl Supervisor {
         {
             self.exec_report(id);
         }
+        let known = self.known_children();
         let Some(exec) = self.execs.get_mut(&id) else {
             return;
         };
@@ -50,7 +51,7 @@ impl Supervisor {
         self.poll
             .remove(&Source::ExecIntermediate(id), &child.pidfd);
         reap(&child);
-        match take_outcome(&exec.outcome) {
+        match take_outcome(&exec.outcome, &known) {
             Ok(main) => {
                 let pid = main.pid;
                 if let Err(error) = self.poll.add_process(Source::ExecMain(id), &main.pidfd) {

@@ -186,8 +186,28 @@ impl Supervisor {
         self.reply_pending(pending, Ok(Answer::Started { pid, started_at }));
     }
 
+    /// Ids of all children that are not reaped yet.
+    pub fn known_children(&self) -> Vec<i32> {
+        let containers = self
+            .containers
+            .values()
+            .flat_map(|container| [&container.main, &container.intermediate]);
+        let execs = self
+            .execs
+            .values()
+            .flat_map(|exec| [&exec.main, &exec.intermediate]);
+        let reaper = self.pod.iter().map(|pod| &pod.reaper);
+        containers
+            .chain(execs)
+            .chain(reaper)
+            .flatten()
+            .map(|child| child.pid)
+            .collect()
+    }
+
     fn container_intermediate_ended(&mut self, id: &str) {
         self.drain_reports(id);
+        let known = self.known_children();
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
@@ -200,7 +220,7 @@ impl Supervisor {
         if container.own_pid_namespace {
             return;
         }
-        match (&container.state, take_outcome(&container.outcome)) {
+        match (&container.state, take_outcome(&container.outcome, &known)) {
             (State::Starting, Ok(main)) => {
                 container.main = Some(main);
                 self.container_runs(id);
@@ -404,9 +424,14 @@ fn adopt_child(pid: i32) -> insula_sys::Result<Child> {
     }
 }
 
-/// The process that was cloned beside others, or how that failed.
-pub fn take_outcome(outcome: &Outcome) -> Result<Child, Option<(Stage, Errno)>> {
-    let child = outcome.pid().and_then(|pid| adopt_child(pid).ok());
+/// The process that was cloned beside others, or how that failed. A tenant that
+/// traced it could have written there: a child that we have already is not
+/// believed to be it.
+pub fn take_outcome(outcome: &Outcome, known: &[i32]) -> Result<Child, Option<(Stage, Errno)>> {
+    let child = outcome
+        .pid()
+        .filter(|pid| !known.contains(pid))
+        .and_then(|pid| adopt_child(pid).ok());
     match (child, outcome.failure()) {
         (Some(child), None) => Ok(child),
         (child, failure) => {
