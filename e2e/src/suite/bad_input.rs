@@ -389,9 +389,9 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
     add("AppArmor profile", &|security| {
         security.apparmor = profile(ProfileType::Localhost, "mine");
     });
-    add("SELinux options were asked for", &|security| {
+    add("is not of the form s0:c1,c2", &|security| {
         security.selinux_options = Some(SeLinuxOption {
-            level: "s0:c1,c2".into(),
+            level: "s0,c1,c2".into(),
             ..SeLinuxOption::default()
         });
     });

@@ -230,18 +230,25 @@ impl Images {
     }
 
     /// Makes the root file system of a new container. From then on its layers stay, even if the
-    /// image is removed or this process restarted, until [`Images::remove_rootfs`].
+    /// image is removed or this process restarted, until [`Images::remove_rootfs`]. All files in
+    /// it have the SELinux label `mount_label`, where there is one.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the image is not here, [`Error::Unsupported`] if the container's id
     /// is malformed or has a root file system already.
-    pub async fn prepare_rootfs(&self, image: &ImageId, container_id: &str) -> Result<Rootfs> {
+    pub async fn prepare_rootfs(
+        &self,
+        image: &ImageId,
+        container_id: &str,
+        mount_label: Option<&str>,
+    ) -> Result<Rootfs> {
         let (image, container, backend) = (
             image.clone(),
             container_id.to_owned(),
             Arc::clone(&self.0.backend),
         );
-        self.with_store(move |store| store.prepare_rootfs(&*backend, &image, &container))
+        let label = mount_label.map(str::to_owned);
+        self.with_store(move |store| store.prepare_rootfs(&*backend, &image, &container, label))
             .await
     }
 

@@ -139,9 +139,9 @@ fn kernel_mounts(spec: &ContainerSpec, pod: &PodView<'_>) -> Vec<Mount> {
 }
 
 /// The container's own cgroups, seen through its cgroup namespace: one mount
-/// with version 2; with version 1 one per hierarchy below a tmpfs, which stays
-/// writable because directories and links are made in it later. A privileged
-/// container sees the host's, and can write.
+/// with version 2; with version 1 one per hierarchy below a tmpfs, which the
+/// supervisor makes read-only when it has made the directories and links in
+/// it. A privileged container sees the host's, and can write.
 fn cgroup_mounts(spec: &ContainerSpec, pod: &PodView<'_>, part: &mut Contribution) {
     let guarded = MountAttributes {
         readonly: !spec.security.privileged,
@@ -156,17 +156,13 @@ fn cgroup_mounts(spec: &ContainerSpec, pod: &PodView<'_>, part: &mut Contributio
             .push(mount(CGROUPS, filesystem("cgroup2", &[]), guarded));
         return;
     }
-    let writable = MountAttributes {
-        readonly: false,
-        ..guarded
-    };
     let options = [
         ("mode", Some("755")),
         ("size", Some("64k")),
         ("nr_inodes", Some("128")),
     ];
     part.mounts
-        .push(mount(CGROUPS, filesystem("tmpfs", &options), writable));
+        .push(mount(CGROUPS, filesystem("tmpfs", &options), guarded));
     for hierarchy in layout.hierarchies() {
         let Some((directory, source)) = hierarchy_mount(hierarchy) else {
             continue;

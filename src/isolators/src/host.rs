@@ -2,6 +2,7 @@
 
 use crate::isolator::{HostFacts, Refusal, ResolvedDevice};
 use crate::path;
+use crate::selinux::Policy;
 use crate::spec::DeviceMapping;
 use insula_sys::cgroup::{Layout, Version};
 use insula_wire::plan::{DeviceKind, DeviceNode};
@@ -44,7 +45,7 @@ impl HostFacts {
             host_devices: device_nodes(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.trim() == "Y"),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: Policy::detect(),
             cgroup,
         })
     }

@@ -3,6 +3,7 @@
 use crate::apparmor::Profiles;
 use crate::change::Change;
 use crate::contribution::Contribution;
+use crate::selinux::Policy;
 use crate::spec::{ContainerSpec, DeviceMapping, PodSpec, Resources};
 use insula_sys::cgroup::Cgroup;
 use insula_wire::plan::{CgroupResources, DeviceNode};
@@ -40,6 +41,8 @@ pub struct PodView<'a> {
     /// What AppArmor has loaded, where it is enabled and the container needs
     /// it: see [`crate::apparmor::needs_profiles`].
     pub apparmor: &'a Profiles,
+    /// The pod's SELinux level, `None` where there are none.
+    pub selinux_level: Option<&'a str>,
     /// What this host can do.
     pub host: &'a HostFacts,
 }
@@ -97,8 +100,9 @@ pub struct HostFacts {
     pub host_devices: Vec<DeviceNode>,
     /// AppArmor is enabled.
     pub apparmor: bool,
-    /// SELinux is enabled.
-    pub selinux: bool,
+    /// What the SELinux policy says of containers; `None` where SELinux is
+    /// off.
+    pub selinux: Option<Policy>,
 }
 
 /// One small piece of isolation policy.

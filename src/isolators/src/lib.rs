@@ -47,7 +47,7 @@ mod privileged;
 mod process;
 mod rlimits;
 mod seccomp;
-mod selinux;
+pub mod selinux;
 pub mod signal;
 pub mod spec;
 pub mod sysctls;

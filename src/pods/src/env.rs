@@ -3,6 +3,7 @@
 use crate::config::PodsConfig;
 use crate::host::Host;
 use crate::ids::PodId;
+use crate::levels::{Levels, Reserved};
 use crate::metrics::Metrics;
 use crate::paths::{Paths, PodDirectory};
 use crate::ports::{ImageStore, PodNetwork};
@@ -21,6 +22,7 @@ pub(crate) struct Env {
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
+    pub(crate) levels: Levels,
 }
 
 /// What does not change about one pod.
@@ -35,6 +37,8 @@ pub(crate) struct Pod {
     /// Whether that group is ours alone, or kubelet's.
     pub(crate) owns_cgroup: bool,
     pub(crate) directory: PodDirectory,
+    /// SELinux level; `None` where there are none.
+    pub(crate) level: Option<Reserved>,
     pub(crate) env: Arc<Env>,
 }
 
@@ -59,6 +63,7 @@ impl Pod {
             cgroup_path,
             owns_cgroup,
             directory: env.paths.pod(&id),
+            level: None,
             env: Arc::clone(env),
             id,
             spec,
@@ -68,6 +73,11 @@ impl Pod {
     /// Whether the pod has a network of its own.
     pub(crate) fn has_network(&self) -> bool {
         self.spec.namespaces.network != NamespaceMode::Node
+    }
+
+    /// The pod's SELinux level.
+    pub(crate) fn selinux_level(&self) -> Option<&str> {
+        self.level.as_ref().map(Reserved::as_str)
     }
 
     /// The cgroup of one of its containers, below each hierarchy's root.

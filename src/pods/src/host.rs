@@ -11,6 +11,7 @@ use crate::ports::ImageFacts;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::isolator::Usage;
+use insula_isolators::selinux::Labels;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_wire::LaunchPlan;
 use insula_wire::plan::CgroupResources;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 mod apparmor;
 mod linux;
+mod relabel;
 
 pub(crate) use linux::LinuxHost;
 
@@ -62,6 +64,21 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
 
     /// What AppArmor has loaded. May wait for its default profile to be.
     fn apparmor_profiles(&self) -> Result<Profiles>;
+
+    /// Whether SELinux is on, with a policy that has levels.
+    fn has_selinux_levels(&self) -> bool;
+
+    /// SELinux labels of a container, or of what is the pod's own.
+    fn selinux_labels(
+        &self,
+        pod: &PodSpec,
+        container: Option<&ContainerSpec>,
+        level: Option<&str>,
+    ) -> Result<Labels>;
+
+    /// Gives a file, or a directory with all in it, an SELinux label. May take
+    /// as long as the deadline.
+    fn relabel(&self, path: &Path, label: &str, deadline: Duration) -> Result<()>;
 
     /// What the isolators make of a container's specification.
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan>;
@@ -150,4 +167,5 @@ pub(crate) struct PlanRequest<'a> {
     pub(crate) group: &'a [u8],
     pub(crate) cgroup_path: &'a str,
     pub(crate) apparmor: &'a Profiles,
+    pub(crate) selinux_level: Option<&'a str>,
 }

@@ -97,9 +97,13 @@ pub(crate) fn is_prefix(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn random_hex() -> crate::Result<String> {
-    use std::fmt::Write as _;
-    let mut bytes = [0_u8; ID_LENGTH / 2];
+/// Two random numbers, for an SELinux level.
+pub(crate) fn random_pair() -> crate::Result<[u32; 2]> {
+    Ok([random_bytes()?, random_bytes()?].map(u32::from_ne_bytes))
+}
+
+fn random_bytes<const LENGTH: usize>() -> crate::Result<[u8; LENGTH]> {
+    let mut bytes = [0_u8; LENGTH];
     let mut filled = 0;
     while filled < bytes.len() {
         filled +=
@@ -108,6 +112,12 @@ fn random_hex() -> crate::Result<String> {
                     crate::Error::internal("make an id", format!("getrandom() = {errno}"))
                 })?;
     }
+    Ok(bytes)
+}
+
+fn random_hex() -> crate::Result<String> {
+    use std::fmt::Write as _;
+    let bytes: [u8; ID_LENGTH / 2] = random_bytes()?;
     Ok(bytes
         .iter()
         .fold(String::with_capacity(ID_LENGTH), |mut text, byte| {

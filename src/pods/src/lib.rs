@@ -39,6 +39,7 @@ mod files;
 pub mod filter;
 mod host;
 pub mod ids;
+mod levels;
 mod link;
 pub mod metrics;
 mod owner;

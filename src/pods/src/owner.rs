@@ -105,6 +105,8 @@ impl Owner {
         let mut pod = Pod::new(env, record.id.clone(), Arc::clone(&record.spec));
         pod.cgroup_path.clone_from(&record.cgroup_path);
         pod.hostname.clone_from(&record.hostname);
+        let level = record.selinux_level.as_deref();
+        pod.level = level.map(|level| env.levels.keep(level));
         let queue = Queue::recorded(record.progress == Progress::Stopped);
         let broken = record.progress == Progress::Broken;
         let stopped = record.progress == Progress::Stopped;

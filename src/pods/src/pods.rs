@@ -9,6 +9,7 @@ use crate::files::{self, blocking};
 use crate::filter::{ContainerFilter, PodFilter};
 use crate::host::{Host, LinuxHost};
 use crate::ids::{ContainerId, PodId};
+use crate::levels::Levels;
 use crate::metrics::Metrics;
 use crate::owner::{Ask, Given, Owner, Want};
 use crate::paths::Paths;
@@ -76,6 +77,7 @@ impl Pods {
             records: Records::new(paths.clone(), &records::boot_id()?),
             registry: Registry::default(),
             metrics: Metrics::new()?,
+            levels: Levels::default(),
             paths,
             config,
             host,

@@ -22,11 +22,13 @@ pub trait ImageStore: Send + Sync + 'static {
     /// here is [`Error::NotFound`](crate::Error::NotFound).
     fn image<'a>(&'a self, image: &'a ImageRequest) -> BoxFuture<'a, Result<ImageFacts>>;
 
-    /// Makes a container's root file system from an image.
+    /// Makes a container's root file system from an image. `mount_label` is the
+    /// SELinux label of all files in it.
     fn prepare_rootfs<'a>(
         &'a self,
         container: &'a ContainerId,
         image: &'a ImageFacts,
+        mount_label: Option<&'a str>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>>;
 
     /// Mounts an image, given by its id, as a volume of a container that has a

@@ -50,6 +50,8 @@ pub(crate) struct PodRecord {
     pub(crate) message: String,
     pub(crate) resources: Option<Resources>,
     pub(crate) overhead: Option<Resources>,
+    /// Reserved for as long as the pod is on record.
+    pub(crate) selinux_level: Option<String>,
 }
 
 /// How far a pod got.

@@ -272,7 +272,10 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
     }
     if plan.ipc == PodOrHost::Pod {
         let size = plan.shm_size.to_string();
-        let options = [("size", Some(size.as_str())), ("mode", Some("1777"))];
+        let label = plan.mount_label.as_deref();
+        let options = [("size", Some(size.as_str())), ("mode", Some("1777"))]
+            .into_iter()
+            .chain(label.map(|label| ("context", Some(label))));
         let attributes = Attributes {
             nosuid: true,
             nodev: true,

@@ -78,6 +78,24 @@ pub fn clone_tree_at(directory: impl AsFd, path: &Path, recursive: bool) -> Resu
     })
 }
 
+/// Sets the SELinux label of a mount's root directory, fsetxattr(2).
+pub fn set_label(mount: impl AsFd, label: &str) -> Result<()> {
+    let mount = mount.as_fd();
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::openat(mount, ".", flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::new(format!("openat({mount:?}, \".\", O_DIRECTORY)"), errno))?;
+    let value = [label.as_bytes(), b"\0"].concat();
+    let attribute = "security.selinux";
+    rustix::fs::fsetxattr(&root, attribute, &value, rustix::fs::XattrFlags::empty()).map_err(
+        |errno| {
+            Error::new(
+                format!("fsetxattr({root:?}, {attribute:?}, {label:?})"),
+                errno,
+            )
+        },
+    )
+}
+
 /// A new instance of a kernel file system as a detached mount. An option
 /// without a value is a flag.
 pub fn new_filesystem<'a>(

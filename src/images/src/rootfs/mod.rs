@@ -48,6 +48,8 @@ pub struct OverlayDescription {
     pub upper: OwnedFd,
     /// Overlayfs's own directory beside it.
     pub work: OwnedFd,
+    /// SELinux label of all files in it (`context=`, mount(8)).
+    pub label: Option<String>,
 }
 
 /// A root file system found on disk.

@@ -84,6 +84,9 @@ fn mount(overlay: &OverlayDescription, way: Way) -> rustix::io::Result<OwnedFd> 
     fsconfig_set_string(&context, "upperdir", fd_path(&overlay.upper))?;
     fsconfig_set_string(&context, "workdir", fd_path(&overlay.work))?;
     fsconfig_set_flag(&context, "volatile")?;
+    if let Some(label) = &overlay.label {
+        fsconfig_set_string(&context, "context", label.as_str())?;
+    }
     fsconfig_create(&context)?;
     fsmount(
         &context,
@@ -131,6 +134,7 @@ mod tests {
                 lower: layers.into(),
                 upper: open(&format!("upper{at}")),
                 work: open(&format!("work{at}")),
+                label: None,
             };
             let Ok(mount) = mount(&overlay, *way) else {
                 continue;

@@ -27,6 +27,9 @@ pub(crate) struct RootfsRecord {
     volumes: Vec<ImageId>,
     /// What must not be removed while this exists, the bottom layer first.
     pub(crate) layers: Vec<Digest>,
+    /// SELinux label of its files and of those of its volumes.
+    #[serde(default)]
+    label: Option<String>,
 }
 
 /// What is stacked, the top layer first.
@@ -49,6 +52,7 @@ impl Store {
         backend: &dyn RootfsBackend,
         id: &ImageId,
         container: &str,
+        label: Option<String>,
     ) -> Result<Rootfs> {
         check_container(container)?;
         let image = self
@@ -63,7 +67,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io(format!("make rw/{container}"), error)),
         }
-        let made = self.fill_rootfs(backend, &image, container);
+        let made = self.fill_rootfs(backend, &image, container, label);
         if made.is_err() {
             // Best effort: reconciliation finds what is left.
             let _ = self.trash(self.rw(), container);
@@ -76,6 +80,7 @@ impl Store {
         backend: &dyn RootfsBackend,
         image: &Arc<Image>,
         container: &str,
+        label: Option<String>,
     ) -> Result<Rootfs> {
         let what = || format!("make rw/{container}");
         let own =
@@ -85,9 +90,11 @@ impl Store {
             image: image.id.clone(),
             volumes: Vec::new(),
             layers: image.config.diff_ids.clone(),
+            label,
         };
         self.hold(&own, &record, image)?;
-        let mount = self.mount_image(backend, image, &own, &what)?;
+        let label = record.label.as_deref();
+        let mount = self.mount_image(backend, image, &own, label, &what)?;
         Ok(Rootfs {
             image: image.id.clone(),
             mount,
@@ -120,7 +127,8 @@ impl Store {
         self.hold(&rootfs, &record, &image)?;
         rustix::fs::mkdirat(self.rw(), &name, Mode::from_raw_mode(0o700)).context(what)?;
         let own = rustix::fs::openat(self.rw(), &name, DIRECTORY, Mode::empty()).context(what)?;
-        let mount = self.mount_image(backend, &image, &own, &what)?;
+        let label = record.label.as_deref();
+        let mount = self.mount_image(backend, &image, &own, label, &what)?;
         Ok(Rootfs {
             image: image.id.clone(),
             mount,
@@ -146,6 +154,7 @@ impl Store {
         backend: &dyn RootfsBackend,
         image: &Image,
         own: &OwnedFd,
+        label: Option<&str>,
         what: &dyn Fn() -> String,
     ) -> Result<RootfsMount> {
         let directory = |name: &str| -> Result<OwnedFd> {
@@ -169,7 +178,12 @@ impl Store {
         rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .context(what)?;
         rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode)).context(what)?;
-        backend.mount(OverlayDescription { lower, upper, work })
+        backend.mount(OverlayDescription {
+            lower,
+            upper,
+            work,
+            label: label.map(str::to_owned),
+        })
     }
 
     /// The layers to stack.

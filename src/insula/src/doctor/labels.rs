@@ -2,6 +2,7 @@
 
 use super::Row;
 use insula_isolators::apparmor::{DEFAULT_PROFILE, parse_profiles};
+use insula_isolators::selinux::Policy;
 use std::fs;
 use std::path::Path;
 
@@ -34,6 +35,32 @@ pub(super) fn apparmor() -> Row {
         (Ok(_), Some(parser)) => Row::ok(
             name,
             format!("enabled, the daemon loads {DEFAULT_PROFILE} with {parser}"),
+        ),
+    }
+}
+
+pub(super) fn selinux() -> Row {
+    let name = "SELinux";
+    match Policy::detect() {
+        None => Row::ok(name, "not enabled in this kernel: options have no effect"),
+        Some(Policy {
+            containers: Some((process, file)),
+            privileged,
+            ..
+        }) => {
+            let privileged =
+                privileged.map_or("the daemon's own".to_owned(), |label| label.to_string());
+            Row::ok(
+                name,
+                format!(
+                    "enabled: containers are {process}, their files {file}, privileged ones {privileged}"
+                ),
+            )
+        }
+        Some(_) => Row::warning(
+            name,
+            "enabled, but the policy knows neither its own lxc_contexts nor container_t",
+            "containers run with the daemon's label, and options are refused: install a policy for containers, such as container-selinux",
         ),
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         probe::pidfd(),
         probe::oom_score(),
         labels::apparmor(),
+        labels::selinux(),
         files::supervisor(&places.supervisor),
         files::network_configuration(&places.cni_conf_dir),
         files::network_plugins(&places.cni_bin_dirs),

@@ -4,7 +4,8 @@ use super::Fixture;
 use crate::apparmor::{
     DEFAULT_PROFILE, PolicyParts, default_profile, needs_profiles, parse_profiles,
 };
-use crate::spec::ProfileRequest;
+use crate::selinux::{Label, Policy};
+use crate::spec::{ProfileRequest, SelinuxOptions};
 use crate::table::exec_process;
 
 /// AppArmor on or off; p for privileged; what is asked; what is loaded beside
@@ -106,4 +107,115 @@ fn the_default_profile_follows_the_host() {
     let bare = default_profile(PolicyParts::default(), Some("a}\nb"));
     assert!(!bare.contains("include") && !bare.contains("abi/3.0") && !bare.contains("a}"));
     assert!(bare.contains("@{PROC}=/proc/"));
+}
+
+/// What the container asks for, what its pod does, the pod's level; p for
+/// privileged; the labels of the process and of mounts. `_` is nothing.
+const SELINUX: &str = "
+_:_:_:_               _               s0:c1,c2 - => u:r:container_t:s0:c1,c2 u:o:container_file_t:s0:c1,c2
+_:_:_:_               _               _        - => u:r:container_t:s0 u:o:container_file_t:s0
+_:_:_:s0              _               s0:c1,c2 - => u:r:container_t:s0 u:o:container_file_t:s0
+su:sr:net_t:s0:c4,c5  _               s0:c1,c2 - => su:sr:net_t:s0:c4,c5 su:o:container_file_t:s0:c4,c5
+_:_:_:_               su:sr:net_t:_   s0:c1,c2 - => su:sr:net_t:s0:c1,c2 su:o:container_file_t:s0:c1,c2
+_:_:own_t:_           su:sr:net_t:_   s0:c1,c2 - => su:sr:own_t:s0:c1,c2 su:o:container_file_t:s0:c1,c2
+_:_:_:_               _               s0:c1,c2 p => u:r:spc_t:s0 u:o:container_file_t:s0:c1,c2
+su:sr:net_t:s0:c4,c5  _               s0:c1,c2 p => u:r:spc_t:s0 su:o:container_file_t:s0:c4,c5
+_:_:_:s0,c4,c5        _               s0:c1,c2 - => error
+_:_:_:s0,c4,c5        _               s0:c1,c2 p => error
+_:_:_:_               _:_:_:nonsense  s0:c1,c2 - => error
+";
+
+fn options(text: &str) -> Option<SelinuxOptions> {
+    let mut parts = text.splitn(4, ':').filter(|part| *part != "_").peekable();
+    parts.peek()?;
+    let mut parts = text.splitn(4, ':');
+    let mut next = || match parts.next() {
+        None | Some("_") => String::new(),
+        Some(part) => part.to_owned(),
+    };
+    Some(SelinuxOptions {
+        user: next(),
+        role: next(),
+        kind: next(),
+        level: next(),
+    })
+}
+
+fn policy() -> Policy {
+    let label = |text| Label::parse(text).unwrap();
+    Policy {
+        containers: Some((
+            label("u:r:container_t:s0"),
+            label("u:o:container_file_t:s0"),
+        )),
+        privileged: Some(label("u:r:spc_t:s0")),
+        levels: true,
+    }
+}
+
+#[test]
+fn selinux_labels() {
+    for line in SELINUX.lines().filter(|line| !line.is_empty()) {
+        let (case, want) = line.split_once(" => ").unwrap();
+        let words: Vec<&str> = case.split_whitespace().collect();
+        let [own, of_pod, level, privileged] = words[..] else {
+            panic!("{line}");
+        };
+        let mut fixture = match privileged {
+            "p" => Fixture::privileged(),
+            _ => Fixture::new(),
+        };
+        fixture.host.selinux = Some(policy());
+        fixture.spec.security.selinux = options(own);
+        fixture.pod.selinux = options(of_pod);
+        fixture.selinux_level = (level != "_").then(|| level.to_owned());
+        match fixture.plan() {
+            Ok(plan) => {
+                let labels = [&plan.process.selinux_label, &plan.mount_label];
+                let labels = labels.map(|label| label.as_deref().unwrap_or("_"));
+                assert_eq!(labels.join(" "), want, "{line}");
+            }
+            Err(error) => {
+                assert_eq!(want, "error", "{line}: {error}");
+                assert!(error.to_string().contains("is not of the form"), "{error}");
+            }
+        }
+        // Off: nothing to apply to, but nonsense stays nonsense.
+        fixture.host.selinux = None;
+        match fixture.plan() {
+            Ok(plan) => assert_eq!(
+                (plan.process.selinux_label, plan.mount_label),
+                (None, None),
+                "{line}"
+            ),
+            Err(_) => assert_eq!(want, "error", "{line}"),
+        }
+    }
+}
+
+#[test]
+fn policies_that_lack_something() {
+    let mut fixture = Fixture::new();
+    fixture.host.selinux = Some(Policy {
+        containers: None,
+        ..policy()
+    });
+    let plan = fixture.plan().unwrap();
+    assert_eq!((plan.process.selinux_label, plan.mount_label), (None, None));
+    fixture.spec.security.selinux = options("_:_:x_t:_");
+    let error = fixture.plan().unwrap_err().to_string();
+    assert!(error.contains("no types for containers"), "{error}");
+
+    let without_levels = |text| Label::parse(text).unwrap();
+    fixture.host.selinux = Some(Policy {
+        containers: Some((without_levels("u:r:c_t"), without_levels("u:o:f_t"))),
+        privileged: None,
+        levels: false,
+    });
+    let plan = fixture.plan().unwrap();
+    assert_eq!(plan.process.selinux_label.as_deref(), Some("u:r:x_t"));
+    assert_eq!(plan.mount_label.as_deref(), Some("u:o:f_t"));
+    fixture.spec.security.selinux = options("_:_:_:s0");
+    let error = fixture.plan().unwrap_err().to_string();
+    assert!(error.contains("has no levels"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use super::views::{id_mappings, text};
 use super::{Fixture, plan_of, refusal_of};
-use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest, SelinuxOptions};
+use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest};
 use crate::sysctls;
 use crate::table::exec_process;
 use insula_wire::plan::{NewOrHost, PidNamespace, PodOrHost, User};
@@ -407,7 +407,6 @@ fn gates() {
         fixture.spec.security.seccomp = profile.clone();
         fixture.plan().unwrap();
     }
-    refusal_of(|fixture| fixture.spec.security.selinux = Some(SelinuxOptions::default()));
     refusal_of(|fixture| fixture.spec.security.namespaces.user = Some(id_mappings()));
     refusal_of(|fixture| fixture.pod.namespaces.user = Some(id_mappings()));
 }

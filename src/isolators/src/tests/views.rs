@@ -22,6 +22,7 @@ pub(crate) struct Fixture {
     pub(crate) group: Vec<u8>,
     pub(crate) devices: Vec<ResolvedDevice>,
     pub(crate) apparmor: Profiles,
+    pub(crate) selinux_level: Option<String>,
 }
 
 /// Ids of a pod's own user namespace.
@@ -86,6 +87,7 @@ impl Fixture {
             group: b"root:x:0:\nextra:x:50000:app,other\nmore:x:50001:other\n".to_vec(),
             devices: Vec::new(),
             apparmor: Profiles::default(),
+            selinux_level: None,
         }
     }
 
@@ -111,6 +113,7 @@ impl Fixture {
             devices: &self.devices,
             hostname: "pod",
             apparmor: &self.apparmor,
+            selinux_level: self.selinux_level.as_deref(),
             host: &self.host,
         };
         plan(&self.spec, &view)
@@ -130,7 +133,7 @@ pub(crate) fn host() -> HostFacts {
         swap_accounting: true,
         host_devices: Vec::new(),
         apparmor: false,
-        selinux: false,
+        selinux: None,
     }
 }
 

@@ -40,11 +40,12 @@ impl ImageStore for Images {
         &'a self,
         container: &'a ContainerId,
         image: &'a ImageFacts,
+        mount_label: Option<&'a str>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>> {
         async move {
             let stage = "make the root file system";
             let id: ImageId = image.id.parse().map_err(|error| failed(stage, error))?;
-            let rootfs = Images::prepare_rootfs(self, &id, container.as_str())
+            let rootfs = Images::prepare_rootfs(self, &id, container.as_str(), mount_label)
                 .await
                 .map_err(|error| failed(stage, error))?;
             blocking(stage, READ_DEADLINE, move || prepared(rootfs)).await

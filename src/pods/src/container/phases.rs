@@ -89,10 +89,15 @@ impl Begun {
     pub(super) async fn root(mut self) -> std::result::Result<Rooted, (Self, Error)> {
         let env = Arc::clone(&self.pod.env);
         let (id, spec) = (self.id.clone(), Arc::clone(&self.spec));
+        let pod = Arc::clone(&self.pod);
         let work = async {
             let image = env.images.image(&spec.image).await?;
             let spec = image_mounts::look_up(&env, &spec).await?;
-            let rootfs = env.images.prepare_rootfs(&id, &image).await?;
+            let labels = env
+                .host
+                .selinux_labels(&pod.spec, Some(&spec), pod.selinux_level())?;
+            let label = labels.mount.as_deref();
+            let rootfs = env.images.prepare_rootfs(&id, &image, label).await?;
             Ok((image, spec, rootfs))
         };
         let deadline = env.config.deadlines.service;
@@ -185,6 +190,7 @@ impl Rooted {
             group: &self.rootfs.group,
             cgroup_path: &pod.container_cgroup(id),
             apparmor: &apparmor,
+            selinux_level: pod.selinux_level(),
         })?;
         if plan.process.oom_score_adj.is_none() {
             tracing::warn!(
@@ -252,6 +258,7 @@ impl Planned {
         );
         let host = Arc::clone(&begun.pod.env.host);
         let plan = Arc::clone(&self.plan);
+        let relabelled = volumes::relabelled(&begun.pod, &begun.id, &begun.spec);
         let stage = format!("open the volumes of container {}", begun.id);
         let (env, id) = (Arc::clone(&begun.pod.env), begun.id.clone());
         let open = async move {
@@ -259,6 +266,9 @@ impl Planned {
             blocking(stage, deadlines.volumes, move || {
                 if let Some(log) = &plan.stdio.log_path {
                     make_parents(Path::new(log))?;
+                }
+                if let Some(label) = &plan.mount_label {
+                    volumes::relabel(host.as_ref(), &relabelled, label, deadlines.volumes)?;
                 }
                 volumes::open(host.as_ref(), &plan, images)
             })

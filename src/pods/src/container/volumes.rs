@@ -1,16 +1,47 @@
 //! The sources of a container's volumes.
 
+use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::host::Host;
+use crate::ids::ContainerId;
+use insula_isolators::spec::ContainerSpec;
 use insula_isolators::volumes::check_propagation;
 use insula_wire::LaunchPlan;
 use insula_wire::plan::{MountSource, Propagation};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Most of `/proc/self/mountinfo` that is read: a hundred thousand mounts.
 const MOUNTINFO_LIMIT: u64 = 32 << 20;
+
+/// What gets the container's SELinux label: the volumes for which that was
+/// asked, and what is the runtime's own.
+pub(super) fn relabelled(pod: &Pod, id: &ContainerId, spec: &ContainerSpec) -> Vec<PathBuf> {
+    let own = [pod.directory.files(), pod.env.paths.container_volumes(id)];
+    let asked = spec
+        .mounts
+        .iter()
+        .filter(|volume| volume.selinux_relabel && !volume.host_path.is_empty());
+    own.into_iter()
+        .filter(|path| path.exists())
+        .chain(asked.map(|volume| PathBuf::from(&volume.host_path)))
+        .collect()
+}
+
+/// Gives them that label. May take as long as the deadline for each.
+pub(super) fn relabel(
+    host: &dyn Host,
+    paths: &[PathBuf],
+    label: &str,
+    deadline: Duration,
+) -> Result<()> {
+    paths.iter().try_for_each(|path| {
+        make_missing(path)?;
+        host.relabel(path, label, deadline)
+    })
+}
 
 /// Opens them all, in the order of [`LaunchPlan::opened_mounts`], where the
 /// mounts of images, which are open, have their places. May hang.

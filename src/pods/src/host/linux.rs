@@ -1,6 +1,7 @@
 //! This machine.
 
 use super::apparmor::AppArmor;
+use super::relabel;
 use super::{Group, Host, PlanRequest, Process};
 use crate::config::PodsConfig;
 use crate::error::{Error, Result};
@@ -11,7 +12,8 @@ use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::host::{device_nodes, resolve_devices};
 use insula_isolators::isolator::{ApplyError, HostFacts, Usage};
-use insula_isolators::spec::Resources;
+use insula_isolators::selinux::{self, Labels};
+use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_isolators::{CgroupError, PlanError, PodView};
 use insula_sys::cgroup::{Cgroup, CgroupPath, Layout};
 use insula_sys::supervisor::SealedProgram;
@@ -185,6 +187,27 @@ impl Host for LinuxHost {
             .map_or_else(|| Ok(Profiles::default()), AppArmor::profiles)
     }
 
+    fn has_selinux_levels(&self) -> bool {
+        self.facts
+            .selinux
+            .as_ref()
+            .is_some_and(|policy| policy.levels && policy.containers.is_some())
+    }
+
+    fn selinux_labels(
+        &self,
+        pod: &PodSpec,
+        container: Option<&ContainerSpec>,
+        level: Option<&str>,
+    ) -> Result<Labels> {
+        selinux::labels(self.facts.selinux.as_ref(), pod, container, level)
+            .map_err(|refusal| Error::InvalidArgument(refusal.to_string()))
+    }
+
+    fn relabel(&self, path: &Path, label: &str, deadline: Duration) -> Result<()> {
+        relabel::relabel(path, label, deadline)
+    }
+
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {
         let invalid = |words: String| Error::InvalidArgument(words);
         let devices = resolve_devices(&request.container.devices)
@@ -212,6 +235,7 @@ impl Host for LinuxHost {
             devices: &devices,
             hostname: request.hostname,
             apparmor: request.apparmor,
+            selinux_level: request.selinux_level,
             host: facts,
         };
         insula_isolators::plan(request.container, &view).map_err(plan_error)

@@ -22,6 +22,7 @@ fn pod(id: PodId) -> PodRecord {
         message: String::new(),
         resources: None,
         overhead: None,
+        selinux_level: None,
     }
 }
 

@@ -4,7 +4,8 @@ use super::phases::Begun;
 use crate::env::{Env, Pod};
 use crate::error::Result;
 use crate::host::Process;
-use crate::ids::PodId;
+use crate::ids::{self, PodId};
+use crate::levels::Reserved;
 use crate::link::{Exited, Link};
 use crate::records::{PodRecord, Progress};
 use insula_isolators::spec::PodSpec;
@@ -28,8 +29,20 @@ pub(crate) async fn make(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Resul
     let metadata = &spec.metadata;
     let span =
         info_span!("run pod", pod = %id, namespace = metadata.namespace, name = metadata.name);
-    let pod = Arc::new(Pod::new(env, id, spec));
-    go(pod).instrument(span).await
+    let mut pod = Pod::new(env, id, spec);
+    if env.host.has_selinux_levels() {
+        pod.level = Some(level(&pod)?);
+    }
+    go(Arc::new(pod)).instrument(span).await
+}
+
+/// The SELinux level that was asked for, or one that no other pod has.
+fn level(pod: &Pod) -> Result<Reserved> {
+    let levels = &pod.env.levels;
+    match &pod.spec.selinux {
+        Some(asked) if !asked.level.is_empty() => Ok(levels.keep(&asked.level)),
+        _ => levels.draw(ids::random_pair),
+    }
 }
 
 async fn go(pod: Arc<Pod>) -> Result<Made> {

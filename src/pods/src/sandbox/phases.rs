@@ -63,7 +63,12 @@ impl Begun {
                 pod.directory.path()
             ))
         })?;
-        let plan = plan::plan(&pod.spec, &pod.hostname, directory)?;
+        let mut plan = plan::plan(&pod.spec, &pod.hostname, directory)?;
+        let labels = pod
+            .env
+            .host
+            .selinux_labels(&pod.spec, None, pod.selinux_level())?;
+        plan.mount_label = labels.mount;
         let record = PodRecord {
             id: pod.id.clone(),
             spec: Arc::clone(&pod.spec),
@@ -77,6 +82,7 @@ impl Begun {
             message: String::new(),
             resources: pod.spec.resources.clone(),
             overhead: pod.spec.overhead.clone(),
+            selinux_level: pod.selinux_level().map(str::to_owned),
         };
         let mut begun = Self { pod, record, plan };
         match begun.write_down().await {

@@ -14,7 +14,8 @@ use crate::status::Condition;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::isolator::{ImageView, Usage};
-use insula_isolators::spec::{ImageRequest, Resources};
+use insula_isolators::selinux::Labels;
+use insula_isolators::spec::{ContainerSpec, ImageRequest, PodSpec, Resources};
 use insula_wire::LaunchPlan;
 use insula_wire::plan::CgroupResources;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(crate) rootfs: BTreeSet<ContainerId>,
     pub(crate) groups: BTreeSet<String>,
     pub(crate) killed: Vec<String>,
+    pub(crate) selinux: bool,
+    pub(crate) relabelled: Vec<(PathBuf, String)>,
     next_pid: i32,
 }
 
@@ -258,10 +261,34 @@ impl Host for Machine {
         Ok(Profiles::default())
     }
 
+    fn has_selinux_levels(&self) -> bool {
+        self.world().selinux
+    }
+
+    fn selinux_labels(
+        &self,
+        _pod: &PodSpec,
+        _container: Option<&ContainerSpec>,
+        level: Option<&str>,
+    ) -> Result<Labels> {
+        Ok(Labels {
+            process: None,
+            mount: level.map(|level| format!("u:o:file_t:{level}")),
+        })
+    }
+
+    fn relabel(&self, path: &Path, label: &str, _deadline: Duration) -> Result<()> {
+        self.world()
+            .relabelled
+            .push((path.to_owned(), label.to_owned()));
+        Ok(())
+    }
+
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {
         self.check(Fault::Plan)?;
         let mut plan = specs::plan(request.container_id);
         plan.cgroup.path = request.cgroup_path.to_owned();
+        plan.mount_label = request.selinux_level.map(str::to_owned);
         plan.process.args.clone_from(&request.container.command);
         plan.stdio.stdin = request.container.stdin;
         plan.stdio.stdin_once = request.container.stdin_once;
@@ -419,6 +446,7 @@ impl ImageStore for Machine {
         &'a self,
         container: &'a ContainerId,
         _image: &'a ImageFacts,
+        _mount_label: Option<&'a str>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>> {
         async move {
             self.world().rootfs.insert(container.clone());

@@ -99,6 +99,46 @@ fn pods_survive_the_daemon_and_ends_meanwhile_are_known() {
 }
 
 #[test]
+fn a_pod_keeps_its_selinux_level_for_life() {
+    let bench = Bench::new();
+    bench.world().selinux = true;
+    let daemon = Daemon::start(&bench);
+    let (one, _) = daemon.make("one");
+    let (two, _) = daemon.make("two");
+    let levels = |bench: &Bench| -> Vec<String> {
+        let files = |pod: &PodId| {
+            let state = bench.directory.path().join("state");
+            state.join("pods").join(pod.as_str()).join("files")
+        };
+        let world = bench.world();
+        let labels_of = |pod| {
+            let mut labels: Vec<_> = world
+                .relabelled
+                .iter()
+                .filter(|(path, _)| *path == files(pod))
+                .map(|(_, label)| label.clone())
+                .collect();
+            labels.dedup();
+            labels
+        };
+        [labels_of(&one), labels_of(&two)].concat()
+    };
+    let before = levels(&bench);
+    assert_eq!(before.len(), 2, "one level each: {before:?}");
+    assert_ne!(before[0], before[1]);
+    assert!(before[0].starts_with("s0:c"), "{before:?}");
+    daemon.kill();
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        let late = container_spec("late");
+        let late = daemon.pods.create_container(one.as_str(), late).await;
+        late.unwrap();
+    });
+    assert_eq!(levels(&bench), before);
+    daemon.kill();
+}
+
+#[test]
 fn a_supervisor_that_died_meanwhile_is_found_dead() {
     let bench = Bench::new();
     let daemon = Daemon::start(&bench);

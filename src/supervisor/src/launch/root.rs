@@ -36,8 +36,13 @@ pub fn build(plan: &LaunchPlan, furniture: &Furniture) -> Result<(), Failure> {
     let root = furniture.root.as_fd();
     step("attach root", mount::attach_at(root, ".".as_ref()))?;
     let mut host = furniture.host.iter();
+    let label = plan.mount_label.as_deref();
+    let mut furnished = Vec::new();
     for wanted in &plan.mounts {
-        mount_one(root, wanted, furniture, &mut host)?;
+        let mount = mount_one(root, wanted, label, furniture, &mut host)?;
+        if is_furnished(wanted) {
+            furnished.push((&wanted.target, mount));
+        }
     }
     for device in &plan.devices {
         make_device(root, device)?;
@@ -45,11 +50,21 @@ pub fn build(plan: &LaunchPlan, furniture: &Furniture) -> Result<(), Failure> {
     for link in &plan.links {
         make_link(root, link)?;
     }
+    for (target, mount) in furnished {
+        let attributes = Attributes {
+            readonly: true,
+            ..Attributes::default()
+        };
+        step(
+            &format!("make {target} read-only"),
+            mount::set_attributes(&mount, attributes),
+        )?;
+    }
     for path in &plan.readonly_paths {
         make_readonly(root, path)?;
     }
     for (path, null) in plan.masked_paths.iter().zip(&furniture.nulls) {
-        mask(root, path, null.as_fd())?;
+        mask(root, path, null.as_fd(), label)?;
     }
     Ok(())
 }
@@ -80,9 +95,10 @@ pub fn enter(plan: &LaunchPlan, root: BorrowedFd<'_>) -> Result<(), Failure> {
 fn mount_one<'a>(
     root: BorrowedFd<'_>,
     wanted: &Mount,
+    label: Option<&str>,
     furniture: &Furniture,
     host: &mut impl Iterator<Item = &'a OwnedFd>,
-) -> Result<(), Failure> {
+) -> Result<OwnedFd, Failure> {
     let name = format!("mount {}", wanted.target);
     let source = match &wanted.source {
         MountSource::Host { .. } | MountSource::Image { .. } => {
@@ -105,7 +121,8 @@ fn mount_one<'a>(
         MountSource::Filesystem { kind, options } => {
             let options = options
                 .iter()
-                .map(|(key, value)| (key.as_str(), value.as_deref()));
+                .map(|(key, value)| (key.as_str(), value.as_deref()))
+                .chain(label_option(kind, label));
             step(
                 &name,
                 mount::new_filesystem(kind, options, Attributes::default()),
@@ -124,13 +141,21 @@ fn mount_one<'a>(
             place(&source)?;
             let part = step(&name, take_directory(&source, sub_path))?;
             step(&name, set_attributes(&part, wanted))?;
-            place(&part)
+            place(&part)?;
         }
         _ => {
             step(&name, set_attributes(&source, wanted))?;
-            place(&source)
+            place(&source)?;
         }
     }
+    // The kernel made the message queues' file system with the namespace, and
+    // takes no label for it any more.
+    if let (MountSource::Filesystem { kind, .. }, Some(label)) = (&wanted.source, label)
+        && kind == "mqueue"
+    {
+        step(&name, mount::set_label(&source, label))?;
+    }
+    Ok(source)
 }
 
 /// A mount of one directory of an attached mount, which is taken off again:
@@ -140,6 +165,20 @@ fn take_directory(whole: &OwnedFd, path: &str) -> insula_sys::Result<OwnedFd> {
     let part = mount::clone_tree_at(&directory, "".as_ref(), false)?;
     mount::take_off(whole.as_fd())?;
     Ok(part)
+}
+
+/// An empty file system in which things are made before it becomes read-only.
+fn is_furnished(wanted: &Mount) -> bool {
+    wanted.attributes.readonly
+        && matches!(&wanted.source, MountSource::Filesystem { kind, .. } if kind == "tmpfs")
+}
+
+/// SELinux: the label of everything in a new file system (`context=`, mount(8))
+/// whose files the policy would take for the host's.
+fn label_option<'l>(kind: &str, label: Option<&'l str>) -> Option<(&'l str, Option<&'l str>)> {
+    label
+        .filter(|_| matches!(kind, "tmpfs" | "devpts"))
+        .map(|label| ("context", Some(label)))
 }
 
 fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {
@@ -159,7 +198,7 @@ fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {
         mount::set_attributes(source, attributes)?;
     }
     let attributes = Attributes {
-        readonly: asked.readonly || asked.recursive_readonly,
+        readonly: (asked.readonly || asked.recursive_readonly) && !is_furnished(wanted),
         nosuid: asked.nosuid,
         nodev: asked.nodev,
         noexec: asked.noexec,
@@ -274,7 +313,12 @@ fn make_readonly(root: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
     step(&name, mount::attach(clone.as_fd(), target.as_fd()))
 }
 
-fn mask(root: BorrowedFd<'_>, path: &str, null: BorrowedFd<'_>) -> Result<(), Failure> {
+fn mask(
+    root: BorrowedFd<'_>,
+    path: &str,
+    null: BorrowedFd<'_>,
+    label: Option<&str>,
+) -> Result<(), Failure> {
     let name = format!("mask {path}");
     let Some(target) = open_existing(&name, root, path)? else {
         return Ok(());
@@ -290,7 +334,9 @@ fn mask(root: BorrowedFd<'_>, path: &str, null: BorrowedFd<'_>) -> Result<(), Fa
                 ("size", Some("0")),
                 ("nr_inodes", Some("1")),
                 ("mode", Some("0755")),
-            ];
+            ]
+            .into_iter()
+            .chain(label_option("tmpfs", label));
             let empty = step(&name, mount::new_filesystem("tmpfs", options, attributes))?;
             step(&name, mount::attach(empty.as_fd(), target.as_fd()))
         }
