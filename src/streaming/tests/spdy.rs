@@ -233,3 +233,27 @@ async fn an_idle_connection_and_one_that_does_not_end_are_left() {
     let end = server.closed().await;
     assert!(matches!(end, End::Closed), "{end}");
 }
+
+/// `cargo test --release -p insula-streaming --test spdy -- --ignored --nocapture throughput`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, which needs a release build and a quiet machine"]
+async fn throughput_of_one_stream() {
+    let (client, _server, mut incoming) = pair(Limits::default());
+    let (mut near, mut far) = open(&client, &mut incoming, "stdout").await;
+    let total = 1_usize << 30;
+    let start = std::time::Instant::now();
+    let writing = tokio::spawn(async move {
+        let buffer = vec![1; 64 << 10];
+        for _ in 0..total / buffer.len() {
+            far.write_all(&buffer).await.unwrap();
+        }
+        far.shutdown().await.unwrap();
+    });
+    let (mut received, mut buffer) = (0, vec![0; 64 << 10]);
+    while let length @ 1.. = near.read(&mut buffer).await.unwrap() {
+        received += length;
+    }
+    writing.await.unwrap();
+    assert_eq!(received, total);
+    println!("1 GiB over one stream in {:?}", start.elapsed());
+}
