@@ -183,6 +183,45 @@ async fn a_writer_waits_for_its_reader() {
 }
 
 #[tokio::test]
+async fn a_peer_that_ignores_windows_waits_until_somebody_reads() {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (server, mut incoming) = serve(far, Limits::default());
+    let (mut hears, mut says) = tokio::io::split(near);
+    let total = 4 << 20;
+    let saying = tokio::spawn(async move {
+        let open = b"\x80\x03\0\x01\0\0\0\x1e\0\0\0\x01\0\0\0\0\0\0\
+            \x78\x20\xe3\xc6\xa7\xc2\0\x04\0\xfb\xff\0\0\0\0\0\0\0\xff\xff";
+        says.write_all(open).await.unwrap();
+        for _ in 0..total / 1024 {
+            says.write_all(b"\0\0\0\x01\0\0\x04\0").await.unwrap();
+            says.write_all(&[9; 1024]).await.unwrap();
+        }
+        says.write_all(b"\0\0\0\x01\x01\0\0\0").await.unwrap();
+        says
+    });
+    // its answers have to go somewhere
+    let hearing = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        hears.read_to_end(&mut heard).await.unwrap();
+    });
+    let mut stream = incoming.next().await.unwrap();
+    // everybody who can go on does so meanwhile
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!saying.is_finished());
+    let mut received = Vec::new();
+    let all = timeout(DEADLINE, stream.read_to_end(&mut received)).await;
+    assert_eq!(all.unwrap().unwrap(), total);
+    assert!(received.iter().all(|octet| *octet == 9));
+    let says = timeout(DEADLINE, saying).await.unwrap().unwrap();
+    server.close();
+    hearing.await.unwrap();
+    drop(says);
+    server.closed().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_breaks_the_protocol_is_told_and_left() {
     let (mut near, far) = tokio::io::duplex(64 << 10);
     let (server, mut incoming) = serve(far, Limits::default());
