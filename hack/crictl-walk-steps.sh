@@ -65,7 +65,6 @@ holds "statsp as JSON" '[.stats[] | select(.attributes.id == "'"$pod"'")] | leng
 unimplemented exec "$container" true
 unimplemented attach "$container"
 unimplemented port-forward "$pod" 18080:80
-unimplemented events
 unimplemented metricdescs
 unimplemented metricsp
 unimplemented checkpoint --export "$work/checkpoint.tar" "$container"

@@ -1,6 +1,7 @@
 //! What every operation needs: the seams, the directories, the records.
 
 use crate::config::PodsConfig;
+use crate::events::Hub;
 use crate::host::Host;
 use crate::ids::PodId;
 use crate::levels::{Levels, Reserved};
@@ -23,6 +24,7 @@ pub(crate) struct Env {
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
     pub(crate) levels: Levels,
+    pub(crate) events: Hub,
 }
 
 /// What does not change about one pod.

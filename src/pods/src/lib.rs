@@ -34,6 +34,7 @@ mod connect;
 mod container;
 mod env;
 pub mod error;
+pub mod events;
 pub mod exec;
 mod files;
 pub mod filter;
@@ -60,6 +61,7 @@ mod testing;
 
 pub use config::{CgroupDriver, Deadlines, PodsConfig};
 pub use error::{Cause, Error, Result};
+pub use events::{Event, EventKind, Events};
 pub use exec::{ExecOutput, ExecStreams};
 pub use filter::{ContainerFilter, PodFilter};
 pub use ids::{ContainerId, PodId};

@@ -15,6 +15,8 @@ pub struct Metrics {
     supervisors: IntGauge,
     supervisor_deaths: prometheus::IntCounter,
     set_aside: prometheus::IntCounter,
+    listeners: IntGauge,
+    lagged: prometheus::IntCounter,
 }
 
 /// Upper bounds of the latency histograms, in seconds.
@@ -72,6 +74,14 @@ impl Metrics {
                 "insula_pods_unreadable_records_total",
                 "Records that could not be used and were moved aside.",
             )?,
+            listeners: IntGauge::new(
+                "insula_pods_event_listeners",
+                "Clients that listen to events.",
+            )?,
+            lagged: prometheus::IntCounter::new(
+                "insula_pods_event_listeners_dropped_total",
+                "Clients that were cut off because they did not read their events.",
+            )?,
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.operations.clone()))?;
@@ -81,6 +91,8 @@ impl Metrics {
         registry.register(Box::new(metrics.supervisors.clone()))?;
         registry.register(Box::new(metrics.supervisor_deaths.clone()))?;
         registry.register(Box::new(metrics.set_aside.clone()))?;
+        registry.register(Box::new(metrics.listeners.clone()))?;
+        registry.register(Box::new(metrics.lagged.clone()))?;
         Ok(metrics)
     }
 
@@ -113,6 +125,21 @@ impl Metrics {
     /// A record was moved aside.
     pub(crate) fn moved_aside(&self, count: u64) {
         self.set_aside.inc_by(count);
+    }
+
+    /// A client listens to events.
+    pub(crate) fn listener_came(&self) {
+        self.listeners.inc();
+    }
+
+    /// A client does not listen any more.
+    pub(crate) fn listener_went(&self) {
+        self.listeners.dec();
+    }
+
+    /// A client was cut off.
+    pub(crate) fn listener_lagged(&self) {
+        self.lagged.inc();
     }
 
     /// A supervisor runs.

@@ -22,6 +22,7 @@ pub(crate) use types::{Adoption, Ask, Given, Want};
 use crate::container::{self, Container};
 use crate::env::{Env, Pod};
 use crate::error::Error;
+use crate::events::EventKind;
 use crate::files;
 use crate::ids::ContainerId;
 use crate::link::{Exited, Link};
@@ -79,6 +80,8 @@ pub(crate) struct Owner {
     /// Turns true when the pod is to be stopped; creations give up.
     closing: watch::Sender<bool>,
     publish: watch::Sender<Arc<Snapshot>>,
+    /// Nobody has been told yet that the pod has ended.
+    works: bool,
     removed: bool,
 }
 
@@ -91,7 +94,11 @@ impl Owner {
         owner.link = Some(made.link);
         owner.events = Some(made.events);
         owner.supervisor_pid = Some(made.process.pid);
-        owner.publish();
+        let snapshot = owner.replace_snapshot().1;
+        let id = owner.pod.id.clone();
+        for kind in [EventKind::Created, EventKind::Started] {
+            owner.pod.env.events.tell(id.as_str(), kind, &snapshot);
+        }
         owner.watch_supervisor(made.process.pidfd);
         owner.make_known_and_run();
     }
@@ -111,7 +118,8 @@ impl Owner {
         let broken = record.progress == Progress::Broken;
         let stopped = record.progress == Progress::Stopped;
         let mut owner = Self::new(Arc::new(pod), record, queue, containers);
-        owner.publish();
+        // What is on record has been told by an earlier daemon.
+        owner.replace_snapshot();
         if broken {
             owner.begin_burial();
         } else if !stopped {
@@ -146,6 +154,7 @@ impl Owner {
         };
         pod.env.registry.add_pod(&pod.spec, &pod.id, handle);
         Self {
+            works: record.progress.state() == PodState::Ready,
             pod,
             record,
             queue,
@@ -261,8 +270,19 @@ impl Owner {
         }
     }
 
-    /// Publishes the state as it is now.
+    /// Publishes the state as it is now, and tells what has changed.
     fn publish(&mut self) {
+        let (before, after) = self.replace_snapshot();
+        let events = &self.pod.env.events;
+        events.tell_changes(&before, &after);
+        if self.works && self.record.progress.state() != PodState::Ready {
+            self.works = false;
+            events.tell(self.pod.id.as_str(), EventKind::Stopped, &after);
+        }
+    }
+
+    /// Publishes the state; gives back the one before and the new one.
+    fn replace_snapshot(&mut self) -> (Arc<Snapshot>, Arc<Snapshot>) {
         for entry in self.entries.values_mut() {
             let status = container::status(&entry.record, entry.state, entry.pid);
             if *entry.status != status {
@@ -285,7 +305,9 @@ impl Owner {
                 })
                 .collect(),
         };
-        self.publish.send_replace(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let before = self.publish.send_replace(Arc::clone(&snapshot));
+        (before, snapshot)
     }
 
     /// Writes the pod's record; that it cannot be written is reported.

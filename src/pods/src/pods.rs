@@ -4,6 +4,7 @@ use crate::config::{CgroupDriver, PodsConfig};
 use crate::connect;
 use crate::env::{Env, Pod};
 use crate::error::{Error, Result};
+use crate::events::{Events, Hub};
 use crate::exec::{self, ExecOutput, ExecStreams};
 use crate::files::{self, blocking};
 use crate::filter::{ContainerFilter, PodFilter};
@@ -73,11 +74,14 @@ impl Pods {
         host: Arc<dyn Host>,
     ) -> Result<Self> {
         let paths = Paths::new(&config.state, &config.root);
+        let metrics = Metrics::new()?;
         let env = Arc::new(Env {
             records: Records::new(paths.clone(), &records::boot_id()?),
             registry: Registry::default(),
             metrics: Metrics::new()?,
             levels: Levels::default(),
+            events: Hub::new(metrics.clone()),
+            metrics,
             paths,
             config,
             host,
@@ -208,6 +212,30 @@ impl Pods {
         let (_, handle) = self.env.registry.pod(id)?;
         let status = Arc::clone(&handle.snapshot.borrow().pod);
         Ok(status)
+    }
+
+    /// A pod and its containers at one moment. Never waits for it.
+    pub async fn whole_sandbox(
+        &self,
+        id: &str,
+    ) -> Result<(Arc<PodStatus>, Vec<Arc<ContainerStatus>>)> {
+        let (_, handle) = self.env.registry.pod(id)?;
+        let snapshot = Arc::clone(&handle.snapshot.borrow());
+        let containers = snapshot.containers.iter();
+        Ok((
+            Arc::clone(&snapshot.pod),
+            containers.map(|view| Arc::clone(&view.status)).collect(),
+        ))
+    }
+
+    /// Listens to what happens to pods and containers from now on.
+    pub fn events(&self) -> Result<Events> {
+        self.env.events.listen()
+    }
+
+    /// Ends the streams of all who listen, because the daemon stops.
+    pub fn stop_events(&self) {
+        self.env.events.stop();
     }
 
     /// Pods, oldest first. Never waits for one.

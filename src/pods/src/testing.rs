@@ -1,5 +1,6 @@
 //! A machine, an image store and a network that tests can see into and break.
 
+mod events;
 mod fakes;
 mod life;
 mod restart;

@@ -49,6 +49,7 @@ pub async fn serve(
     let runtime = RuntimeServiceServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
+    let pods = service.pods().clone();
     let image = ImageServiceServer::new(service)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
@@ -73,6 +74,7 @@ pub async fn serve(
         () = stop => {}
     }
     say_goodbye(&mut health).await;
+    pods.stop_events();
     let _ = stopping.send(());
     match tokio::time::timeout(grace, serving).await {
         Ok(ended) => Ok(ended?),

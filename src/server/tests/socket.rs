@@ -363,6 +363,20 @@ async fn wrong_requests_name_the_field() {
 }
 
 #[tokio::test]
+async fn a_stream_of_events_ends_with_the_daemon() {
+    let daemon = Daemon::start().await;
+    let mut runtime = daemon.runtime();
+    let mut events = runtime
+        .get_container_events(GetEventsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let (ended, ()) = tokio::join!(events.message(), daemon.end());
+    let status = ended.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+}
+
+#[tokio::test]
 async fn calls_of_later_versions_say_what_is_missing() {
     let daemon = Daemon::start().await;
     let mut runtime = daemon.runtime();
@@ -370,7 +384,6 @@ async fn calls_of_later_versions_say_what_is_missing() {
         refused(runtime.exec(ExecRequest::default()).await),
         refused(runtime.attach(AttachRequest::default()).await),
         refused(runtime.port_forward(PortForwardRequest::default()).await),
-        refused(runtime.get_container_events(GetEventsRequest {}).await),
         refused(
             runtime
                 .list_metric_descriptors(ListMetricDescriptorsRequest {})

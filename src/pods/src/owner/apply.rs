@@ -5,6 +5,7 @@ use super::{Entry, Given, Owner};
 use crate::container::create::Made;
 use crate::container::start::{NotStarted, Started};
 use crate::error::Result;
+use crate::events::EventKind;
 use crate::ids::ContainerId;
 use crate::link::Exited;
 use crate::queue::{Request, Supervisor};
@@ -152,12 +153,32 @@ impl Owner {
             Ok(()) => {
                 self.forget_supervisor();
                 self.pod.env.registry.remove_pod(&self.pod.id);
+                self.tell_removal();
                 self.removed = true;
             }
             Err(_) => self.queue.pod_removal_failed(),
         }
         self.look_again_after(&result);
         self.land(Request::RemovePod, result.map(|()| Given::Nothing));
+    }
+
+    /// Tells the end of all that was there. Nothing is written any more: the
+    /// records are gone.
+    fn tell_removal(&mut self) {
+        for entry in self.entries.values_mut() {
+            if entry.state != ContainerState::Exited {
+                entry.state = ContainerState::Exited;
+                entry.pid = None;
+                entry.record.end = Some(super::lost_end());
+            }
+        }
+        self.record.progress = Progress::Stopped;
+        self.publish();
+        self.entries.clear();
+        self.publish();
+        let last = self.publish.borrow().clone();
+        let id = self.pod.id.as_str();
+        self.pod.env.events.tell(id, EventKind::Deleted, &last);
     }
 
     /// While a pod is being ended, its supervisor's is expected. When that
@@ -182,12 +203,23 @@ impl Owner {
             // The start failed; its answer says why, and ends the container.
             return;
         }
-        if let Some(entry) = self.entries.get_mut(&id)
-            && exited.exit.started_at != 0
-        {
-            entry.record.started_at = exited.exit.started_at;
+        if exited.exit.started_at != 0 {
+            self.has_run(&id, exited.exit.started_at);
         }
         self.end(&id, End::from_exit(&exited.exit));
+    }
+
+    /// A container runs or ran. One that ended before its start was answered
+    /// is seen running first, by those who are told what happens.
+    pub(super) fn has_run(&mut self, id: &ContainerId, started_at: i64) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        entry.record.started_at = started_at;
+        if entry.state == ContainerState::Created {
+            entry.state = ContainerState::Running;
+            self.publish();
+        }
     }
 
     /// A container has ended, if it had not before.

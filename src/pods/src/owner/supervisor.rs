@@ -96,8 +96,7 @@ impl Owner {
                 continue;
             };
             if state.started_at != 0 && entry.state == ContainerState::Created {
-                entry.state = ContainerState::Running;
-                entry.record.started_at = state.started_at;
+                self.has_run(&id, state.started_at);
                 self.queue.found_running(&id);
                 self.write_container(&id);
             }
@@ -215,10 +214,8 @@ impl Owner {
     /// What the supervisor wrote down of a container's end before it died.
     fn recorded_end(&mut self, id: &ContainerId) -> Option<End> {
         let exit = self.pod.env.records.exit(&self.pod.id, id)?;
-        if let Some(entry) = self.entries.get_mut(id)
-            && exit.started_at != 0
-        {
-            entry.record.started_at = exit.started_at;
+        if exit.started_at != 0 {
+            self.has_run(id, exit.started_at);
         }
         let mut end = End::from_exit(&exit);
         if end.finished_at == 0 {

@@ -1,6 +1,7 @@
 //! What a daemon finds that starts after another.
 
 use super::{Bench, Fault, container_spec, pod_spec};
+use crate::events::EventKind;
 use crate::filter::PodFilter;
 use crate::ids::{ContainerId, PodId};
 use crate::pods::Pods;
@@ -255,6 +256,29 @@ fn what_belongs_to_nobody_is_removed_and_what_is_aside_is_kept() {
             "aside"
         );
         assert!(state.join("netns").join(aside.as_str()).exists(), "aside");
+    });
+    daemon.kill();
+}
+
+#[test]
+fn listeners_hear_of_adopted_pods_and_nothing_old() {
+    let bench = Bench::new();
+    let daemon = Daemon::start(&bench);
+    let (pod, container) = daemon.make("web");
+    daemon.kill();
+
+    let daemon = Daemon::start(&bench);
+    daemon.runtime.block_on(async {
+        let mut events = daemon.pods.events().unwrap();
+        let stopping = daemon
+            .pods
+            .stop_container(container.as_str(), Duration::from_mins(1));
+        stopping.await.unwrap();
+        let told = events.next().await.unwrap();
+        assert_eq!(
+            (told.subject.as_str(), told.kind, told.pod.id.as_str()),
+            (container.as_str(), EventKind::Stopped, pod.as_str())
+        );
     });
     daemon.kill();
 }

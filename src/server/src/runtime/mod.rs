@@ -1,6 +1,7 @@
 //! `RuntimeService`: one method per call here, its work in the file of its group.
 
 mod container;
+mod events;
 mod exec;
 mod sandbox;
 mod stats;
@@ -360,11 +361,8 @@ impl RuntimeService for Service {
         &self,
         _: Request<GetEventsRequest>,
     ) -> Answer<Pieces<ContainerEventResponse>> {
-        self.refuse(
-            "GetContainerEvents",
-            "events of pods and containers are missing",
-        )
-        .await
+        let call = Call::once("GetContainerEvents");
+        self.answer(call, async { events::listen(self) }).await
     }
 
     async fn list_metric_descriptors(

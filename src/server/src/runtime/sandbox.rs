@@ -10,7 +10,7 @@ use insula_cri_api::v1::{
     RemovePodSandboxResponse, RunPodSandboxRequest, RunPodSandboxResponse, StopPodSandboxRequest,
     StopPodSandboxResponse, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse,
 };
-use insula_pods::{ContainerFilter, PodFilter, PodState, PodStatus};
+use insula_pods::{PodFilter, PodState, PodStatus};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -70,12 +70,7 @@ pub(super) async fn status(
 ) -> Result<PodSandboxStatusResponse, Error> {
     let timestamp = now();
     let pod = id(asked.pod_sandbox_id, POD_ID)?;
-    let pod = service.pods().sandbox_status(&pod).await?;
-    let of_pod = ContainerFilter {
-        pod_id: Some(pod.id.to_string()),
-        ..ContainerFilter::default()
-    };
-    let containers = service.pods().list_containers(&of_pod).await?;
+    let (pod, containers) = service.pods().whole_sandbox(&pod).await?;
     Ok(PodSandboxStatusResponse {
         status: Some(show::pod_status(&pod)),
         info: if asked.verbose {
