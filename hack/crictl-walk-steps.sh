@@ -20,6 +20,11 @@ holds "inspecti by name" ".status.id == \"$image\"" inspecti "$busybox"
 holds "inspecti by id" '.status.repoTags | index("'"$busybox"'") != null' inspecti "$image"
 holds "imagefsinfo" '.status.imageFilesystems[0].usedBytes.value | tonumber > 0' imagefsinfo
 
+# What happens from here on, until the end
+echo events >>"$work/walked"
+"$program" --config "$work/crictl.yaml" events -o json >"$work/events" 2>&1 </dev/null &
+listener=$!
+
 # A pod
 gives "runp" '^[0-9a-f]{32,}$' runp "$(pod_file first)"
 pod=$(cat "$work/output")
@@ -61,12 +66,15 @@ holds "stats as JSON" '.stats[0] | (.cpu.usageCoreNanoSeconds.value | tonumber >
 gives "statsp" "${pod:0:12}" statsp
 holds "statsp as JSON" '[.stats[] | select(.attributes.id == "'"$pod"'")] | length == 1' statsp -o json
 
+holds "metricdescs: a name with its labels" '[.descriptors[] | select(.name == "container_memory_working_set_bytes")
+  | .labelKeys] == [["pod", "namespace", "container", "id", "image"]]' metricdescs
+holds "metricsp: the container's and the pod's" '[.podMetrics[] | select(.podSandboxId == "'"$pod"'")
+  | (.metrics | length) == 8 and (.containerMetrics[0].metrics | length) > 30] == [true]' metricsp
+
 # What a later version serves
 unimplemented exec "$container" true
 unimplemented attach "$container"
 unimplemented port-forward "$pod" 18080:80
-unimplemented metricdescs
-unimplemented metricsp
 unimplemented checkpoint --export "$work/checkpoint.tar" "$container"
 
 # The end
@@ -90,3 +98,15 @@ lacks "ps -a: none" . ps -aq
 gives "rmi" 'busybox' rmi "$busybox"
 lacks "images: none" "$image" images -q
 refuses "inspecti of a removed image" 'no such image|not found|not present' inspecti "$busybox"
+
+# What was told meanwhile
+kill "$listener" && wait "$listener" || true
+cp "$work/events" "$work/output"
+result "events: the whole life of a container, in order" "$(
+  told=$(jq -r 'select(.containerId == "'"$container"'") | .containerEventType' "$work/events" | tr '\n' ' ')
+  [ "$told" = "CONTAINER_CREATED_EVENT CONTAINER_STARTED_EVENT CONTAINER_STOPPED_EVENT CONTAINER_DELETED_EVENT " ] ||
+    echo "told: $told")"
+result "events: the whole life of a pod, with its state" "$(
+  told=$(jq -r 'select(.containerId == "'"$pod"'") | .containerEventType + "=" + .podSandboxStatus.state' "$work/events" |
+    sed 's/CONTAINER_//; s/_EVENT//; s/SANDBOX_//' | tr '\n' ' ')
+  [ "$told" = "CREATED=READY STARTED=READY STOPPED=NOTREADY DELETED=NOTREADY " ] || echo "told: $told")"

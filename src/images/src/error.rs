@@ -93,6 +93,15 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
+    /// The message without the words that say its kind, where another error of
+    /// that kind is made from it.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unavailable(cause) => cause.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// A system error with its context. ENOSPC and EDQUOT become [`Error::NoSpace`].
     pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let (what, source) = (what.into(), source.into());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ struct Flight {
     tracker: Arc<Tracker>,
     result: watch::Receiver<Option<Result<ImageId>>>,
     task: AbortHandle,
+    /// See [`Pull::is_counted_here`].
+    counted: AtomicBool,
 }
 
 // === impl StoreConfig ===
@@ -158,6 +161,7 @@ impl Images {
             tracker,
             result,
             task: task.abort_handle(),
+            counted: AtomicBool::new(false),
         });
         flights.insert(request, Arc::downgrade(&flight));
         Ok(Pull(flight))
@@ -340,6 +344,12 @@ impl Pull {
     /// How far it is.
     pub fn progress(&self) -> PullProgress {
         self.0.tracker.snapshot()
+    }
+
+    /// True for the first who asks, of all who share this pull: who counts pulls
+    /// counts each once.
+    pub fn is_counted_here(&self) -> bool {
+        !self.0.counted.swap(true, Ordering::Relaxed)
     }
 
     /// Waits for its end.

@@ -113,6 +113,7 @@ pub(crate) enum ClientCommand {
     Images(Images),
     Rmi(Rmi),
     Inspect(Inspect),
+    Events(Events),
     /// Show what this host and the daemon can do.
     Doctor,
     /// Show the versions of this command and of the daemon.
@@ -133,6 +134,7 @@ impl ClientCommand {
             ClientCommand::Images(command) => Some(&command.embedded),
             ClientCommand::Rmi(command) => Some(&command.embedded),
             ClientCommand::Inspect(command) => Some(&command.embedded),
+            ClientCommand::Events(command) => Some(&command.embedded),
             ClientCommand::Doctor | ClientCommand::Version => None,
         }
     }
@@ -305,6 +307,16 @@ pub(crate) struct Rmi {
     /// Names or ids.
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
+    #[command(flatten)]
+    pub(crate) embedded: Embedded,
+}
+
+/// Show what happens to pods and containers, as it happens.
+///
+/// One line for each: created, started, stopped, deleted. With --output json each line is a JSON
+/// document. Ctrl-C ends it.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
     #[command(flatten)]
     pub(crate) embedded: Embedded,
 }

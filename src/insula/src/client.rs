@@ -9,6 +9,7 @@ mod connection;
 mod doctor;
 mod embedded;
 mod error;
+mod events;
 mod exec;
 mod images;
 mod inspect;
@@ -76,6 +77,7 @@ async fn perform(global: &Global, command: ClientCommand) -> Outcome {
         ClientCommand::Stop(stop) => stop::stop(&session, &stop).await,
         ClientCommand::Rm(rm) => stop::rm(&session, &rm).await,
         ClientCommand::Pull(pull) => pull::command(&session, &pull).await,
+        ClientCommand::Events(_) => events::events(&session).await,
         ClientCommand::Images(_) => images::images(&session).await,
         ClientCommand::Rmi(rmi) => images::rmi(&session, &rmi).await,
         ClientCommand::Inspect(inspect) => inspect::inspect(&session, &inspect).await,

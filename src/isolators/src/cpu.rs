@@ -86,6 +86,7 @@ impl Isolator for Cpu {
                 .and_then(|microseconds| microseconds.checked_mul(1_000)),
         };
         usage.cpu_nanoseconds = nanoseconds;
+        usage.cpu_pressure = crate::pressure::of(cgroup, "cpu.pressure");
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::apparmor::Profiles;
 use crate::change::Change;
 use crate::contribution::Contribution;
+use crate::pressure::Pressure;
 use crate::selinux::Policy;
 use crate::spec::{ContainerSpec, DeviceMapping, PodSpec, Resources};
 use insula_sys::cgroup::Cgroup;
@@ -178,7 +179,7 @@ pub struct Usage {
     pub memory_working_set: Option<u64>,
     /// Anonymous bytes.
     pub memory_rss: Option<u64>,
-    /// Bytes until the limit; `None` without one.
+    /// The limit without the working set, in bytes; `None` without a limit.
     pub memory_available: Option<u64>,
     /// Page faults.
     pub page_faults: Option<u64>,
@@ -190,10 +191,12 @@ pub struct Usage {
     pub swap_available: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
-    /// Bytes read from block devices.
-    pub io_read_bytes: Option<u64>,
-    /// Bytes written to block devices.
-    pub io_write_bytes: Option<u64>,
+    /// Time lost for want of processors.
+    pub cpu_pressure: Option<Pressure>,
+    /// Time lost for want of memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Time lost waiting for block devices.
+    pub io_pressure: Option<Pressure>,
 }
 
 // === impl Refusal ===

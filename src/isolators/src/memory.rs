@@ -7,7 +7,7 @@ use insula_sys::cgroup::{Cgroup, Version};
 use insula_wire::plan::CgroupResources;
 
 /// Version 1 shows "no limit" as the largest number of pages.
-const UNLIMITED_V1: u64 = i64::MAX as u64 & !0xffff;
+pub(crate) const UNLIMITED_V1: u64 = i64::MAX as u64 & !0xffff;
 
 /// `memory.limit_in_bytes` and `memory.memsw.limit_in_bytes` of version 1;
 /// `memory.max` and `memory.swap.max` of version 2.
@@ -82,15 +82,13 @@ impl Isolator for Memory {
             Some(Version::V1) => usage_v1(cgroup, usage),
             None => {}
         }
-        // What kubelet evicts by.
-        let fresh = cgroup.read("memory", "memory.stat").ok().and_then(|text| {
-            keyed(&text, "total_inactive_file").or_else(|| keyed(&text, "inactive_file"))
-        });
-        usage.memory_working_set = match (usage.memory_usage, fresh) {
-            (Some(all), Some(inactive)) => Some(all.saturating_sub(inactive)),
-            _ => None,
-        };
+        usage.memory_pressure = crate::pressure::of(cgroup, "memory.pressure");
     }
+}
+
+/// What kubelet evicts by: what the kernel can take back at once is not in it.
+fn working_set(usage: Option<u64>, inactive_file: Option<u64>) -> Option<u64> {
+    Some(usage?.saturating_sub(inactive_file?))
 }
 
 /// The limit must never be above that of memory and swap, so the order of the
@@ -155,7 +153,6 @@ fn usage_v1(cgroup: &Cgroup, usage: &mut Usage) {
     let number = |file: &str| cgroup.read_number("memory", file).ok();
     usage.memory_usage = number("memory.usage_in_bytes");
     let limit = number("memory.limit_in_bytes").filter(|limit| *limit < UNLIMITED_V1);
-    usage.memory_available = available(limit, usage.memory_usage);
     let with_swap = number("memory.memsw.usage_in_bytes");
     if let (Some(total), Some(memory)) = (with_swap, usage.memory_usage) {
         // The two are read one after the other.
@@ -170,6 +167,9 @@ fn usage_v1(cgroup: &Cgroup, usage: &mut Usage) {
         };
     }
     if let Ok(stat) = cgroup.read("memory", "memory.stat") {
+        usage.memory_working_set =
+            working_set(usage.memory_usage, keyed(&stat, "total_inactive_file"));
+        usage.memory_available = available(limit, usage.memory_working_set);
         usage.memory_rss = keyed(&stat, "total_rss");
         usage.page_faults = keyed(&stat, "total_pgfault");
         usage.major_page_faults = keyed(&stat, "total_pgmajfault");
@@ -180,11 +180,12 @@ fn usage_v2(cgroup: &Cgroup, usage: &mut Usage) {
     let number = |file: &str| cgroup.read_number("memory", file).ok();
     usage.memory_usage = number("memory.current");
     let limit = number("memory.max").filter(|limit| *limit != u64::MAX);
-    usage.memory_available = available(limit, usage.memory_usage);
     usage.swap_usage = number("memory.swap.current");
     let swap_limit = number("memory.swap.max").filter(|limit| *limit != u64::MAX);
     usage.swap_available = available(swap_limit, usage.swap_usage);
     if let Ok(stat) = cgroup.read("memory", "memory.stat") {
+        usage.memory_working_set = working_set(usage.memory_usage, keyed(&stat, "inactive_file"));
+        usage.memory_available = available(limit, usage.memory_working_set);
         usage.memory_rss = keyed(&stat, "anon");
         usage.page_faults = keyed(&stat, "pgfault");
         usage.major_page_faults = keyed(&stat, "pgmajfault");

@@ -3,12 +3,11 @@
 use crate::host::Group;
 use crate::ids::ContainerId;
 use crate::records::{ContainerRecord, End};
-use crate::stats::ContainerStats;
+use crate::stats::{ContainerStats, Meter};
 use crate::status::{ContainerState, ContainerStatus};
 use insula_wire::LaunchPlan;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 pub(crate) mod create;
@@ -30,7 +29,7 @@ pub(crate) struct Container {
     /// How it ended, once it has.
     pub(crate) ended: watch::Receiver<Option<End>>,
     /// What it was measured to use last.
-    pub(crate) measured: Mutex<Option<(Instant, ContainerStats)>>,
+    pub(crate) meter: Meter<ContainerStats>,
 }
 
 // === impl Container ===
@@ -46,7 +45,7 @@ impl Container {
             plan: Arc::clone(&record.plan),
             group,
             ended,
-            measured: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 

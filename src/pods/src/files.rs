@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use insula_wire::time::now_nanoseconds as now;
+
 /// Makes a directory and those above it, mode 0700 for those that are missing.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
@@ -112,13 +114,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
             after: deadline,
         }),
     }
-}
-
-/// Now, in nanoseconds since the epoch.
-pub(crate) fn now() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_nanos()).ok())
-        .unwrap_or(0)
 }

@@ -10,6 +10,7 @@ use crate::paths::PodDirectory;
 use crate::ports::ImageFacts;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
+use insula_isolators::details::Details;
 use insula_isolators::isolator::Usage;
 use insula_isolators::selinux::Labels;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
@@ -102,8 +103,13 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// Names of the groups directly below a path.
     fn groups_below(&self, path: &str) -> Result<Vec<String>>;
 
-    /// Counters of the interfaces of a network namespace, without `lo`.
-    fn interface_counters(&self, namespace: &Path) -> Result<Vec<InterfaceUsage>>;
+    /// Counters of the interfaces of network namespaces, without `lo`; one
+    /// result for each.
+    fn interface_counters(&self, namespaces: &[PathBuf]) -> Vec<Result<Vec<InterfaceUsage>>>;
+
+    /// What a cgroup of ours that always exists uses, to see what can be
+    /// measured here.
+    fn sample(&self) -> (Usage, Details);
 
     /// A non-blocking TCP socket of a network namespace, `None` for the host's;
     /// of IPv6 or IPv4.
@@ -132,6 +138,15 @@ pub(crate) trait Group: Debug + Send + Sync + 'static {
 
     /// What its processes use.
     fn usage(&self) -> Usage;
+
+    /// What only metrics show of it.
+    fn details(&self) -> Details;
+
+    /// How many processes are in it and below; `None` when that is not known.
+    fn processes(&self) -> Option<u64>;
+
+    /// Whether it was removed.
+    fn is_gone(&self) -> bool;
 
     /// Kills all its processes and waits for their end.
     fn kill(&self, deadline: Duration) -> Result<()>;

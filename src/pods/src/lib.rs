@@ -68,7 +68,10 @@ pub use ids::{ContainerId, PodId};
 pub use metrics::Metrics;
 pub use pods::Pods;
 pub use session::{AttachStreams, Session};
-pub use stats::{ContainerStats, FilesystemUsage, InterfaceUsage, PodStats};
+pub use stats::{
+    Capacity, ContainerMetrics, ContainerStats, Device, FilesystemUsage, InterfaceUsage, Measured,
+    PodMetrics, PodStats,
+};
 pub use status::{
     Condition, ContainerState, ContainerStatus, ExitReason, PodState, PodStatus, RuntimeStatus,
 };

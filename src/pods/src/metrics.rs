@@ -28,7 +28,7 @@ const BUCKETS: &[f64] = &[
 
 impl Metrics {
     /// Makes them all, at zero.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         Self::build().map_err(|error| Error::internal("make the metrics", error))
     }
 

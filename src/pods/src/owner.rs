@@ -30,6 +30,7 @@ use crate::queue::{Decision, Queue};
 use crate::records::{ContainerRecord, End, PodRecord, Progress};
 use crate::registry::{Handle, Snapshot, View};
 use crate::sandbox::make::Made;
+use crate::stats::PodMeter;
 use crate::status::{ContainerState, ContainerStatus, PodState, PodStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -80,6 +81,7 @@ pub(crate) struct Owner {
     /// Turns true when the pod is to be stopped; creations give up.
     closing: watch::Sender<bool>,
     publish: watch::Sender<Arc<Snapshot>>,
+    meter: Arc<PodMeter>,
     /// Nobody has been told yet that the pod has ended.
     works: bool,
     removed: bool,
@@ -142,9 +144,11 @@ impl Owner {
             entries.insert(entry.record.id.clone(), entry);
         }
         let (asks_sender, asks) = mpsc::channel(ASKS);
+        let meter = Arc::new(PodMeter::new(pod.cgroup_path.clone()));
         let snapshot = Arc::new(Snapshot {
             pod: Arc::new(status_of(&pod, &record, &queue, None)),
             containers: Vec::new(),
+            meter: Arc::clone(&meter),
         });
         let (publish, snapshots) = watch::channel(snapshot);
         // Until the registry has it, the handle lives in the owner.
@@ -171,6 +175,7 @@ impl Owner {
             tickets: HashMap::new(),
             closing: watch::Sender::new(false),
             publish,
+            meter,
             removed: false,
         }
     }
@@ -304,6 +309,7 @@ impl Owner {
                     container: Arc::clone(&entry.container),
                 })
                 .collect(),
+            meter: Arc::clone(&self.meter),
         };
         let snapshot = Arc::new(snapshot);
         let before = self.publish.send_replace(Arc::clone(&snapshot));

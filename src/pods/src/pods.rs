@@ -2,7 +2,7 @@
 
 use crate::config::{CgroupDriver, PodsConfig};
 use crate::connect;
-use crate::env::{Env, Pod};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::{Events, Hub};
 use crate::exec::{self, ExecOutput, ExecStreams};
@@ -17,12 +17,11 @@ use crate::paths::Paths;
 use crate::ports::{ImageStore, PodNetwork};
 use crate::reconcile;
 use crate::records::{self, Found, Progress, Records};
-use crate::registry::{Claimed, Handle, Making, Registry, Snapshot, View};
+use crate::registry::{Claimed, Handle, Making, Registry, View};
 use crate::sandbox::make;
 use crate::session::{self, AttachStreams, Session};
-use crate::stats::{self, ContainerStats, PodStats};
+use crate::stats::{self, ContainerStats, Measured, PodMetrics, PodStats};
 use crate::status::{Condition, ContainerState, ContainerStatus, PodStatus, RuntimeStatus};
-use futures_util::future::join_all;
 use insula_isolators::isolator::HostFacts;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_wire::{LaunchPlan, OsText};
@@ -78,7 +77,6 @@ impl Pods {
         let env = Arc::new(Env {
             records: Records::new(paths.clone(), &records::boot_id()?),
             registry: Registry::default(),
-            metrics: Metrics::new()?,
             levels: Levels::default(),
             events: Hub::new(metrics.clone()),
             metrics,
@@ -398,29 +396,36 @@ impl Pods {
         stats::container(&self.env, &view).await
     }
 
-    /// What containers use; those that cannot be measured are left out.
+    /// What containers use.
     pub async fn list_container_stats(
         &self,
         filter: &ContainerFilter,
     ) -> Result<Vec<ContainerStats>> {
-        let views = self.views(filter);
-        let all = join_all(views.iter().map(|view| stats::container(&self.env, view))).await;
-        Ok(all.into_iter().flatten().collect())
+        stats::containers(&self.env, &self.views(filter)).await
     }
 
     /// What a pod uses.
     pub async fn sandbox_stats(&self, id: &str) -> Result<PodStats> {
         let (_, handle) = self.env.registry.pod(id)?;
         let snapshot = Arc::clone(&handle.snapshot.borrow());
-        self.measure(&snapshot).await
+        stats::pod(&self.env, &snapshot).await
     }
 
-    /// What pods use; those that cannot be measured are left out.
+    /// What pods use.
     pub async fn list_sandbox_stats(&self, filter: &PodFilter) -> Result<Vec<PodStats>> {
-        let pods = self.env.registry.snapshots();
-        let wanted = pods.iter().filter(|snapshot| filter.matches(&snapshot.pod));
-        let all = join_all(wanted.map(|snapshot| self.measure(snapshot))).await;
-        Ok(all.into_iter().flatten().collect())
+        let mut pods = self.env.registry.snapshots();
+        pods.retain(|snapshot| filter.matches(&snapshot.pod));
+        stats::pods(&self.env, &pods).await
+    }
+
+    /// All that can be measured of ready pods and their running containers.
+    pub async fn measure_all(&self) -> Result<Vec<PodMetrics>> {
+        stats::metrics_of(&self.env, &self.env.registry.snapshots()).await
+    }
+
+    /// What this host can measure: as of a container, seen at a cgroup of ours.
+    pub async fn measurable(&self) -> Result<Measured> {
+        stats::sample(&self.env).await
     }
 
     /// Records what kubelet gave a pod; its cgroup is kubelet's own.
@@ -530,15 +535,6 @@ impl Pods {
             .collect();
         views.sort_by_key(|view| view.status.created_at);
         views
-    }
-
-    async fn measure(&self, snapshot: &Snapshot) -> Result<PodStats> {
-        let pod = Pod::new(
-            &self.env,
-            snapshot.pod.id.clone(),
-            Arc::clone(&snapshot.pod.spec),
-        );
-        stats::pod(&self.env, snapshot, pod.cgroup_path).await
     }
 }
 

@@ -8,6 +8,7 @@ use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::ids::{ContainerId, PodId, is_prefix};
 use crate::owner::Ask;
+use crate::stats::PodMeter;
 use crate::status::{ContainerStatus, PodStatus};
 use insula_isolators::spec::{PodMetadata, PodSpec};
 use std::borrow::Borrow;
@@ -21,6 +22,8 @@ use tokio::sync::{mpsc, watch};
 pub(crate) struct Snapshot {
     pub(crate) pod: Arc<PodStatus>,
     pub(crate) containers: Vec<View>,
+    /// What it was measured to use last.
+    pub(crate) meter: Arc<PodMeter>,
 }
 
 /// A container at one moment, and what does not change of it.

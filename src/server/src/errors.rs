@@ -65,7 +65,9 @@ impl Error {
     pub fn message(&self) -> String {
         let mut message = self.to_string();
         if self.registry_unavailable() {
-            message = format!("RegistryUnavailable: {message}");
+            // Ours says the same in other words.
+            let cause = message.strip_prefix("registry unavailable: ");
+            message = format!("RegistryUnavailable: {}", cause.unwrap_or(&message));
         }
         if let Some(word) = LEADING_WORDS
             .iter()
@@ -201,7 +203,7 @@ mod tests {
         let cases: Vec<(Error, &str)> = vec![
             (
                 insula_images::Error::Unavailable("r.example: refused".into()).into(),
-                "RegistryUnavailable: ",
+                "RegistryUnavailable: r.example",
             ),
             (
                 Pods::FailedPrecondition("volumes: RROUnsupported: mounts[0]".into()).into(),

@@ -4,7 +4,6 @@ use crate::convert::{Rejected, image as show};
 use crate::errors::Error;
 use crate::observe::Call;
 use crate::pieces::{Pieces, stream};
-use crate::runtime::now;
 use crate::service::Service;
 use insula_cri_api::v1::image_service_server::ImageService;
 use insula_cri_api::v1::{
@@ -14,8 +13,10 @@ use insula_cri_api::v1::{
     StreamImagesResponse,
 };
 use insula_images::Platform;
+use insula_wire::time::now_nanoseconds;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -75,7 +76,7 @@ impl ImageService for Service {
 
     async fn image_fs_info(&self, _: Request<ImageFsInfoRequest>) -> Answer<ImageFsInfoResponse> {
         self.answer(Call::polled("ImageFsInfo"), async {
-            let timestamp = now();
+            let timestamp = now_nanoseconds();
             let info = self.images().fs_info().await?;
             Ok(ImageFsInfoResponse {
                 image_filesystems: vec![show::usage(&info, timestamp)],
@@ -137,7 +138,10 @@ async fn pull(service: &Service, asked: PullImageRequest) -> Result<PullImageRes
     tracing::info!(image = %reference, "pulling");
     let pull = service.images().start_pull(&name, auth, Platform::host())?;
     let _watched = service.node().pulls.watch(&reference, &pull);
-    let id = pull.wait().await?;
+    let begun = Instant::now();
+    let result = pull.wait().await.map_err(Error::from);
+    service.inner.calls.pulled(&pull, begun.elapsed(), &result);
+    let id = result?;
     Ok(PullImageResponse {
         image_ref: id.to_string(),
     })

@@ -1,9 +1,11 @@
 //! Every call in the log and in the metrics.
 
 use crate::errors::Error;
-use prometheus::{HistogramOpts, HistogramVec, Registry};
+use crate::service::RUNTIME_VERSION;
+use insula_images::{ImageId, LayerState, Pull};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry};
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::{Code, Response, Status};
 use tracing::{Instrument, Span, field};
 
@@ -11,6 +13,8 @@ use tracing::{Instrument, Span, field};
 #[derive(Debug, Clone)]
 pub struct CallMetrics {
     seconds: HistogramVec,
+    pulls: HistogramVec,
+    pulled_bytes: IntCounter,
 }
 
 /// How often a call comes, which decides how loud it is in the log.
@@ -53,8 +57,55 @@ impl CallMetrics {
             ]),
             &["method", "code"],
         )?;
+        let pulls = HistogramVec::new(
+            HistogramOpts::new(
+                "insula_image_pull_seconds",
+                "Time taken by pulls of images, by how they ended",
+            )
+            .buckets(vec![
+                0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+            ]),
+            &["code"],
+        )?;
+        let pulled_bytes = IntCounter::new(
+            "insula_image_pulled_bytes_total",
+            "Bytes of layers that were fetched from registries",
+        )?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { seconds })
+        registry.register(Box::new(pulls.clone()))?;
+        registry.register(Box::new(pulled_bytes.clone()))?;
+        let build = IntGaugeVec::new(
+            Opts::new(
+                "insula_build_info",
+                "1, with what this daemon was built from",
+            ),
+            &["version"],
+        )?;
+        build.with_label_values(&[RUNTIME_VERSION]).set(1);
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            seconds,
+            pulls,
+            pulled_bytes,
+        })
+    }
+
+    /// A pull ended, also one that failed.
+    pub(crate) fn pulled(&self, pull: &Pull, took: Duration, result: &Result<ImageId, Error>) {
+        if !pull.is_counted_here() {
+            return;
+        }
+        let code = result.as_ref().map_or_else(Error::code, |_| Code::Ok);
+        self.pulls
+            .with_label_values(&[name(code)])
+            .observe(took.as_secs_f64());
+        let layers = pull.progress().layers;
+        // What was there before has not been fetched.
+        let fetched = layers
+            .iter()
+            .filter(|layer| layer.state != LayerState::Present);
+        self.pulled_bytes
+            .inc_by(fetched.map(|layer| layer.downloaded).sum());
     }
 
     /// Does a call's work inside its span and tells how it ended.
@@ -202,6 +253,7 @@ mod tests {
         registry
             .gather()
             .iter()
+            .filter(|family| family.name() == "insula_cri_call_seconds")
             .flat_map(|family| family.get_metric().to_vec())
             .filter(|metric| metric.get_label().iter().any(|label| label.value() == code))
             .map(|metric| metric.get_histogram().get_sample_count())

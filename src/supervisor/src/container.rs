@@ -12,13 +12,14 @@
 use crate::attach::Copies;
 use crate::cgroup::ExecGroup;
 use crate::launch::report::{Go, ProgramName};
-use crate::log::{Lines, Log, now_nanoseconds};
+use crate::log::{Lines, Log};
 use crate::poll::Output;
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
 use insula_sys::{Error, Result, seqpacket};
 use insula_wire::message::{ContainerState, Exit};
+use insula_wire::time::now_nanoseconds;
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

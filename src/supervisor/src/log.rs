@@ -7,6 +7,7 @@
 //! tail in a power cut.
 
 use insula_sys::{Error, Result};
+use insula_wire::time::date;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::path::{Path, PathBuf};
@@ -167,11 +168,11 @@ impl Timestamp {
     /// A moment by seconds since the epoch and nanoseconds.
     pub fn new(seconds: u64, nanoseconds: u32) -> Self {
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
-        let (year, month, day) = civil(days);
+        let (year, month, day) = date(i64::try_from(days).unwrap_or(0));
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        put(&mut text[0..4], year);
-        put(&mut text[5..7], month);
-        put(&mut text[8..10], day);
+        put(&mut text[0..4], year.unsigned_abs());
+        put(&mut text[5..7], month.unsigned_abs());
+        put(&mut text[8..10], day.unsigned_abs());
         put(&mut text[11..13], rest / 3600);
         put(&mut text[14..16], rest / 60 % 60);
         put(&mut text[17..19], rest % 60);
@@ -190,35 +191,6 @@ fn put(digits: &mut [u8], mut number: u64) {
         *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
         number /= 10;
     }
-}
-
-/// The date of a day since the epoch, in the Gregorian calendar. Counts in
-/// years that begin in March, so that the leap day comes last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
-}
-
-/// Nanoseconds since the epoch.
-pub fn now_nanoseconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_nanos()).ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -136,21 +136,23 @@ pub struct InterfaceCounters {
     pub tx_dropped: u64,
 }
 
-/// Reads the interface counters of a network namespace, on a thread of its own
-/// that ends with the call: a thread that changed its namespace is never
-/// handed back.
-pub fn interface_counters(network: BorrowedFd<'_>) -> Result<Vec<InterfaceCounters>> {
+/// Reads the interface counters of network namespaces, one result for each, on
+/// a thread of its own that ends with the call: a thread that changed its
+/// namespace is never handed back.
+pub fn interface_counters(networks: &[BorrowedFd<'_>]) -> Vec<Result<Vec<InterfaceCounters>>> {
+    let one = |network: &BorrowedFd<'_>| {
+        join(*network, Kind::Network)?;
+        let path = "/proc/thread-self/net/dev";
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::from_io(format!("read({path:?})"), &error))?;
+        Ok(parse_interface_counters(&text))
+    };
+    let lost = || Err(Error::new("read network counters", rustix::io::Errno::IO));
     std::thread::scope(|scope| {
         scope
-            .spawn(|| {
-                join(network, Kind::Network)?;
-                let path = "/proc/thread-self/net/dev";
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Error::from_io(format!("read({path:?})"), &error))?;
-                Ok(parse_interface_counters(&text))
-            })
+            .spawn(|| networks.iter().map(one).collect())
             .join()
-            .unwrap_or_else(|_| Err(Error::new("read network counters", rustix::io::Errno::IO)))
+            .unwrap_or_else(|_| networks.iter().map(|_| lost()).collect())
     })
 }
 

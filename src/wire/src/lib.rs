@@ -17,6 +17,7 @@ pub mod id_mapping;
 pub mod message;
 pub mod plan;
 pub mod text;
+pub mod time;
 
 pub use capability::{Capability, CapabilitySet};
 pub use filter::{FilterProgram, SeccompFilter};

@@ -145,7 +145,7 @@ impl Session {
         if errors.is_empty() {
             return last;
         }
-        let before: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let before: Vec<String> = errors.iter().map(Error::cause).collect();
         let before = before.join("; ");
         match last {
             Error::NotFound { what, detail }
@@ -166,7 +166,7 @@ impl Session {
                 waited,
             },
             last @ (Error::NoSpace { .. } | Error::Io { .. } | Error::Corrupt { .. }) => last,
-            last => Error::Unavailable(format!("{last}; before that: {before}")),
+            last => Error::Unavailable(format!("{}; before that: {before}", last.cause())),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Times as people and log files write them.
 
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use insula_wire::time::{date, days, now_nanoseconds};
 
 /// Nanoseconds of a second.
 const SECOND: i128 = 1_000_000_000;
@@ -13,10 +15,7 @@ pub(crate) struct Moment(i128);
 impl Moment {
     /// Now.
     pub(crate) fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX))
+        Self(now_nanoseconds().into())
     }
 
     /// A time of the CRI; zero and less mean "never".
@@ -51,6 +50,8 @@ impl Moment {
         let seconds = self.0.div_euclid(SECOND);
         let milliseconds = self.0.rem_euclid(SECOND) / 1_000_000;
         let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        // No calendar goes further than the clock of the CRI, 64 bits of nanoseconds.
+        let days = i64::try_from(days.clamp(-110_000, 110_000)).unwrap_or(0);
         let (year, month, day) = date(days);
         format!(
             "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{milliseconds:03}Z",
@@ -103,30 +104,6 @@ fn nanoseconds(fraction: &str) -> Option<i128> {
     }
     let padded = format!("{:0<9}", fraction.get(..fraction.len().min(9))?);
     digits::<i128>(&padded)
-}
-
-/// Days since the epoch of a date of the Gregorian calendar (the civil-from-days algorithm:
-/// a year begins in March, so that the leap day is its last).
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// The date of a number of days since the epoch: the inverse of [`days`].
-fn date(days: i128) -> (i128, i128, i128) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + i128::from(month <= 2);
-    (year, month, day)
 }
 
 /// The argument of `--since`.

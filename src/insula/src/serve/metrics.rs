@@ -161,6 +161,48 @@ mod tests {
         Gatherer::new(registries.to_vec())
     }
 
+    /// One line of the text format: a comment, or a name with labels and a value.
+    fn is_sample(line: &str) -> bool {
+        let Some((series, value)) = line.rsplit_once(' ') else {
+            return false;
+        };
+        let (name, labels) = series
+            .split_once('{')
+            .map_or((series, None), |(name, rest)| (name, Some(rest)));
+        let named = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        named && labels.is_none_or(|labels| labels.ends_with('}')) && value.parse::<f64>().is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_page_parses_and_every_name_is_documented() {
+        let registry = Registry::new();
+        let _calls = insula_server::CallMetrics::new(&registry).unwrap();
+        let pods = insula_pods::Metrics::new().unwrap();
+        let text = Gatherer::new(vec![registry, pods.registry().clone()])
+            .text()
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let documented = include_str!("../../../../docs/metrics.md");
+        let mut kinds = 0;
+        for line in text.lines() {
+            if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, _) = kind.split_once(' ').unwrap();
+                assert!(documented.contains(&format!("`{name}`")), "{name}");
+                kinds += 1;
+            } else {
+                assert!(line.starts_with("# HELP ") || is_sample(line), "{line}");
+            }
+        }
+        assert!(kinds >= 6, "{text}");
+        assert!(text.contains("insula_build_info{version="), "{text}");
+        for wrong in ["", "name", "name{a=\"b\" 1", "na-me 1", "name one"] {
+            assert!(!is_sample(wrong), "{wrong}");
+        }
+    }
+
     #[test]
     fn only_metrics_are_served() {
         let gatherer = gatherer();

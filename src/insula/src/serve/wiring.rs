@@ -5,13 +5,14 @@ use super::metrics::Gatherer;
 use super::pulls::PullFiles;
 use super::{Error, system};
 use crate::doctor::{self, Places};
-use insula_images::{Images, StoreConfig};
+use insula_images::{Images, StoreConfig, Timeouts};
 use insula_isolators::isolator::HostFacts;
 use insula_network::{Network, NetworkConfig};
 use insula_pods::{CgroupDriver, Pods, PodsConfig};
 use insula_server::{CallMetrics, Node, Service};
 use prometheus::Registry;
 use std::path::Path;
+use std::time::Duration;
 
 /// What is served.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl Rooms {
         let network = Network::open(NetworkConfig {
             conf_dir: config.cni.conf_dir.clone(),
             bin_dirs: config.cni.bin_dirs.clone(),
+            plugin_deadline: seconds(config.cni.plugin_timeout),
             ..NetworkConfig::new(config.root.join("network"))
         })
         .await?;
@@ -67,9 +69,17 @@ impl Rooms {
     }
 }
 
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
+}
+
 async fn open_images(config: &Config) -> Result<Images, Error> {
     let store = StoreConfig {
         registry_config_paths: config.registry.config_path.clone(),
+        timeouts: Timeouts {
+            connect: seconds(config.registry.connect_timeout),
+            progress: seconds(config.registry.progress_timeout),
+        },
         ..StoreConfig::new(&config.root)
     };
     Ok(blocking("opening the image store", move || Images::open(store)).await??)

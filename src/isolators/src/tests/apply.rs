@@ -1,6 +1,7 @@
 //! Values in cgroups: version 2 with plain directories in place of the
 //! kernel's, version 1 with the machine's own.
 
+use crate::details::{Details, DeviceIo, details};
 use crate::spec::Resources;
 use crate::table::{isolate, limits, update, usage};
 use insula_sys::cgroup::{Cgroup, CgroupPath, Hierarchy, Layout, Version};
@@ -193,15 +194,15 @@ fn usage_of_version_2() {
         ),
         ("pids.current", "3\n"),
         (
-            "io.stat",
-            "8:0 rbytes=100 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n",
+            "memory.pressure",
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n",
         ),
     ]);
     let usage = usage(&plain.cgroup);
     assert_eq!(usage.cpu_nanoseconds, Some(1_500_000));
     assert_eq!(usage.memory_usage, Some(10_000));
     assert_eq!(usage.memory_working_set, Some(7_500));
-    assert_eq!(usage.memory_available, Some(6_000));
+    assert_eq!(usage.memory_available, Some(8_500));
     assert_eq!(usage.memory_rss, Some(4_000));
     assert_eq!(
         (usage.page_faults, usage.major_page_faults),
@@ -209,10 +210,8 @@ fn usage_of_version_2() {
     );
     assert_eq!((usage.swap_usage, usage.swap_available), (Some(7), None));
     assert_eq!(usage.processes, Some(3));
-    assert_eq!(
-        (usage.io_read_bytes, usage.io_write_bytes),
-        (Some(101), Some(22))
-    );
+    assert_eq!(usage.memory_pressure.unwrap().some.total, 7);
+    assert_eq!((usage.cpu_pressure, usage.io_pressure), (None, None));
 }
 
 #[test]
@@ -227,10 +226,6 @@ fn usage_of_version_1() {
             "memory.stat",
             "rss 1\ninactive_file 1\ntotal_rss 4000\ntotal_inactive_file 12000\ntotal_pgfault 9\ntotal_pgmajfault 2\n",
         ),
-        (
-            "blkio.throttle.io_service_bytes_recursive",
-            "8:0 Read 100\n8:0 Write 20\n8:16 Read 1\nTotal 121\n",
-        ),
     ]);
     let usage = usage(&plain.cgroup);
     assert_eq!(usage.cpu_nanoseconds, Some(123_456));
@@ -239,10 +234,103 @@ fn usage_of_version_1() {
     assert_eq!(usage.memory_rss, Some(4_000));
     assert_eq!((usage.swap_usage, usage.swap_available), (Some(500), None));
     assert_eq!(usage.processes, None, "what cannot be read is left out");
+}
+
+#[test]
+fn details_of_version_2() {
+    let plain = Plain::unified(&[
+        (
+            "cpu.stat",
+            "user_usec 1000\nsystem_usec 500\nnr_periods 9\nnr_throttled 2\nthrottled_usec 30\n",
+        ),
+        (
+            "memory.stat",
+            "file 6000\nkernel 70\nfile_mapped 80\nactive_file 90\ninactive_file 100\n",
+        ),
+        ("memory.peak", "11000\n"),
+        ("memory.max", "16000\n"),
+        ("memory.swap.max", "4000\n"),
+        ("memory.low", "0\n"),
+        ("memory.events", "low 0\nmax 5\noom_kill 1\n"),
+        ("pids.max", "max\n"),
+        ("io.stat", "8:0 rbytes=100 wbytes=20 rios=1 wios=2\n"),
+    ]);
+    let found = details(&plain.cgroup);
     assert_eq!(
-        (usage.io_read_bytes, usage.io_write_bytes),
-        (Some(101), Some(20))
+        found,
+        Details {
+            cpu_user_nanoseconds: Some(1_000_000),
+            cpu_system_nanoseconds: Some(500_000),
+            cpu_periods: Some(9),
+            cpu_throttled_periods: Some(2),
+            cpu_throttled_nanoseconds: Some(30_000),
+            memory_cache: Some(6000),
+            memory_kernel: Some(70),
+            memory_mapped_file: Some(80),
+            memory_max_usage: Some(11_000),
+            memory_limit_hits: Some(5),
+            memory_active_file: Some(90),
+            memory_inactive_file: Some(100),
+            oom_kills: Some(1),
+            memory_limit: Some(16_000),
+            memory_reservation: Some(0),
+            memory_swap_limit: Some(20_000),
+            threads_limit: Some(0),
+            devices: Some(vec![DeviceIo {
+                device: (8, 0),
+                read_bytes: 100,
+                write_bytes: 20,
+                reads: 1,
+                writes: 2,
+            }]),
+            huge_pages: Vec::new(),
+            processes: found.processes,
+        }
     );
+}
+
+#[test]
+fn details_of_version_1() {
+    let plain = Plain::legacy(&[
+        ("cpuacct.usage_user", "7\n"),
+        ("cpuacct.usage_sys", "8\n"),
+        (
+            "cpu.stat",
+            "nr_periods 9\nnr_throttled 2\nthrottled_time 30\n",
+        ),
+        (
+            "memory.stat",
+            "cache 1\ntotal_cache 6000\ntotal_mapped_file 80\n",
+        ),
+        ("memory.failcnt", "5\n"),
+        ("memory.max_usage_in_bytes", "11000\n"),
+        ("memory.limit_in_bytes", "9223372036854771712\n"),
+        ("memory.oom_control", "oom_kill_disable 0\noom_kill 1\n"),
+        (
+            "blkio.throttle.io_service_bytes_recursive",
+            "8:0 Read 100\nTotal 100\n",
+        ),
+        ("blkio.throttle.io_serviced_recursive", "8:0 Read 1\n"),
+    ]);
+    let found = details(&plain.cgroup);
+    assert_eq!(
+        (found.cpu_user_nanoseconds, found.cpu_system_nanoseconds),
+        (Some(7), Some(8))
+    );
+    assert_eq!(found.cpu_throttled_nanoseconds, Some(30));
+    assert_eq!(
+        (found.memory_cache, found.memory_mapped_file),
+        (Some(6000), Some(80))
+    );
+    assert_eq!(
+        (found.memory_limit_hits, found.oom_kills),
+        (Some(5), Some(1))
+    );
+    assert_eq!(
+        (found.memory_limit, found.memory_swap_limit),
+        (Some(0), None)
+    );
+    assert_eq!(found.devices.unwrap()[0].reads, 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
+use insula_isolators::details::{Details, details};
 use insula_isolators::host::{device_nodes, resolve_devices};
 use insula_isolators::isolator::{ApplyError, HostFacts, Usage};
 use insula_isolators::selinux::{self, Labels};
@@ -22,10 +23,14 @@ use insula_wire::LaunchPlan;
 use insula_wire::plan::CgroupResources;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Processes of a pod that are counted; there are no more than 4 million on a
+/// machine.
+const PROCESSES: usize = 1 << 22;
 
 /// The kernel, through `insula-sys` and the isolators.
 #[derive(Debug)]
@@ -323,23 +328,51 @@ impl Host for LinuxHost {
             .map_err(|error| Error::FailedPrecondition(error.to_string()))
     }
 
-    fn interface_counters(&self, path: &Path) -> Result<Vec<InterfaceUsage>> {
+    fn interface_counters(&self, paths: &[PathBuf]) -> Vec<Result<Vec<InterfaceUsage>>> {
         let stage = "read the interface counters";
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::internal(stage, format!("open({path:?}) = {errno}")))?;
-        let counters = namespace::interface_counters(file.as_fd())
-            .map_err(|error| Error::internal(stage, error))?;
-        Ok(counters
-            .into_iter()
-            .filter(|interface| interface.name != "lo")
-            .map(|interface| InterfaceUsage {
-                name: interface.name,
-                rx_bytes: interface.rx_bytes,
-                rx_errors: interface.rx_errors,
-                tx_bytes: interface.tx_bytes,
-                tx_errors: interface.tx_errors,
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                rustix::fs::open(path, flags, Mode::empty())
+                    .map_err(|errno| Error::internal(stage, format!("open({path:?}) = {errno}")))
             })
-            .collect())
+            .collect();
+        let namespaces: Vec<_> = opened.iter().flatten().map(AsFd::as_fd).collect();
+        let mut counters = namespace::interface_counters(&namespaces).into_iter();
+        let read = |file: Result<OwnedFd>| {
+            file?;
+            let lost = || Error::internal(stage, "the thread that reads them is gone");
+            let found = counters.next().ok_or_else(lost)?;
+            let found = found.map_err(|error| Error::internal(stage, error))?;
+            Ok(found
+                .into_iter()
+                .filter(|interface| interface.name != "lo")
+                .map(interface_usage)
+                .collect())
+        };
+        opened.into_iter().map(read).collect()
+    }
+
+    fn sample(&self) -> (Usage, Details) {
+        (
+            insula_isolators::usage(&self.supervisors),
+            details(&self.supervisors),
+        )
+    }
+}
+
+fn interface_usage(counters: namespace::InterfaceCounters) -> InterfaceUsage {
+    InterfaceUsage {
+        name: counters.name,
+        rx_bytes: counters.rx_bytes,
+        rx_packets: counters.rx_packets,
+        rx_errors: counters.rx_errors,
+        rx_dropped: counters.rx_dropped,
+        tx_bytes: counters.tx_bytes,
+        tx_packets: counters.tx_packets,
+        tx_errors: counters.tx_errors,
+        tx_dropped: counters.tx_dropped,
     }
 }
 
@@ -370,6 +403,19 @@ impl Group for LinuxGroup {
 
     fn usage(&self) -> Usage {
         insula_isolators::usage(&self.0)
+    }
+
+    fn details(&self) -> Details {
+        details(&self.0)
+    }
+
+    fn processes(&self) -> Option<u64> {
+        let pids = self.0.processes_below(PROCESSES).ok()?;
+        Some(pids.len() as u64)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_gone()
     }
 
     fn kill(&self, deadline: Duration) -> Result<()> {

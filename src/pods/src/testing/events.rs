@@ -6,6 +6,7 @@ use crate::ids::PodId;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::registry::Snapshot;
+use crate::stats::PodMeter;
 use crate::status::{ContainerState, PodState, PodStatus};
 use insula_isolators::spec::ContainerSpec;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ fn empty_pod() -> Snapshot {
     Snapshot {
         pod: Arc::new(pod),
         containers: Vec::new(),
+        meter: Arc::new(PodMeter::new(String::new())),
     }
 }
 

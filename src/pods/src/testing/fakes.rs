@@ -13,6 +13,7 @@ use crate::stats::{FilesystemUsage, InterfaceUsage};
 use crate::status::Condition;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use insula_isolators::apparmor::Profiles;
+use insula_isolators::details::Details;
 use insula_isolators::isolator::{ImageView, Usage};
 use insula_isolators::selinux::Labels;
 use insula_isolators::spec::{ContainerSpec, ImageRequest, PodSpec, Resources};
@@ -367,8 +368,12 @@ impl Host for Machine {
             .collect())
     }
 
-    fn interface_counters(&self, _namespace: &Path) -> Result<Vec<InterfaceUsage>> {
-        Ok(Vec::new())
+    fn interface_counters(&self, namespaces: &[PathBuf]) -> Vec<Result<Vec<InterfaceUsage>>> {
+        namespaces.iter().map(|_| Ok(Vec::new())).collect()
+    }
+
+    fn sample(&self) -> (Usage, Details) {
+        (Usage::default(), Details::default())
     }
 
     /// All pods of tests are on the loopback of this machine.
@@ -401,6 +406,18 @@ impl Group for FakeGroup {
 
     fn usage(&self) -> Usage {
         Usage::default()
+    }
+
+    fn details(&self) -> Details {
+        Details::default()
+    }
+
+    fn processes(&self) -> Option<u64> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        false
     }
 
     fn kill(&self, _deadline: Duration) -> Result<()> {

@@ -8,6 +8,7 @@
 
 pub mod container;
 pub mod image;
+pub mod metrics;
 pub mod mounts;
 pub mod pod;
 pub mod resources;

@@ -4,10 +4,12 @@
 use super::{container, pod};
 use insula_cri_api::v1::{
     ContainerAttributes, ContainerStats as Container, CpuUsage, FilesystemIdentifier,
-    FilesystemUsage as Filesystem, LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage,
-    NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage, SwapUsage, UInt64Value,
+    FilesystemUsage as Filesystem, IoUsage, LinuxPodSandboxStats, MemoryUsage,
+    NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage,
+    PsiData, PsiStats, SwapUsage, UInt64Value,
 };
 use insula_isolators::isolator::Usage;
+use insula_isolators::pressure::{Pressure, Stall};
 use insula_pods::{ContainerStats, FilesystemUsage, InterfaceUsage, PodStats};
 
 /// The interface that CNI gives a pod; kubelet shows its counters as the pod's.
@@ -25,7 +27,7 @@ pub fn container(stats: &ContainerStats) -> Container {
             labels: spec.labels.clone(),
             annotations: spec.annotations.clone(),
         }),
-        cpu: Some(cpu(usage, timestamp)),
+        cpu: Some(cpu(usage, stats.nano_cores, timestamp)),
         memory: Some(memory(usage, timestamp)),
         writable_layer: stats.writable_layer.as_ref().map(filesystem),
         swap: has_swap.then(|| SwapUsage {
@@ -33,7 +35,7 @@ pub fn container(stats: &ContainerStats) -> Container {
             swap_available_bytes: value(usage.swap_available),
             swap_usage_bytes: value(usage.swap_usage),
         }),
-        io: None,
+        io: io(usage, timestamp),
     }
 }
 
@@ -49,15 +51,15 @@ pub fn pod(stats: &PodStats) -> PodSandboxStats {
             annotations: spec.annotations.clone(),
         }),
         linux: Some(LinuxPodSandboxStats {
-            cpu: Some(cpu(usage, timestamp)),
+            cpu: Some(cpu(usage, stats.nano_cores, timestamp)),
             memory: Some(memory(usage, timestamp)),
             network: network(&stats.interfaces, timestamp),
             process: Some(ProcessUsage {
                 timestamp,
-                process_count: value(usage.processes),
+                process_count: value(stats.processes),
             }),
             containers: stats.containers.iter().map(container).collect(),
-            io: None,
+            io: io(usage, timestamp),
         }),
         windows: None,
     }
@@ -75,13 +77,12 @@ pub fn filesystem(usage: &FilesystemUsage) -> Filesystem {
     }
 }
 
-/// `usage_nano_cores` is left to the client, which has two samples.
-fn cpu(usage: &Usage, timestamp: i64) -> CpuUsage {
+fn cpu(usage: &Usage, nano_cores: Option<u64>, timestamp: i64) -> CpuUsage {
     CpuUsage {
         timestamp,
         usage_core_nano_seconds: value(usage.cpu_nanoseconds),
-        usage_nano_cores: None,
-        psi: None,
+        usage_nano_cores: value(nano_cores),
+        psi: usage.cpu_pressure.map(pressure),
     }
 }
 
@@ -94,7 +95,28 @@ fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
         rss_bytes: value(usage.memory_rss),
         page_faults: value(usage.page_faults),
         major_page_faults: value(usage.major_page_faults),
-        psi: None,
+        psi: usage.memory_pressure.map(pressure),
+    }
+}
+
+/// The interface has a place for waits alone; bytes and operations are metrics.
+fn io(usage: &Usage, timestamp: i64) -> Option<IoUsage> {
+    usage.io_pressure.map(|waits| IoUsage {
+        timestamp,
+        psi: Some(pressure(waits)),
+    })
+}
+
+fn pressure(pressure: Pressure) -> PsiStats {
+    let data = |stall: Stall| PsiData {
+        total: stall.total,
+        avg10: stall.avg10,
+        avg60: stall.avg60,
+        avg300: stall.avg300,
+    };
+    PsiStats {
+        full: Some(data(pressure.full)),
+        some: Some(data(pressure.some)),
     }
 }
 
@@ -130,16 +152,38 @@ fn value(value: Option<u64>) -> Option<UInt64Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::{InterfaceUsage, network};
+    use super::{InterfaceUsage, Pressure, Stall, network, pressure};
 
     fn counters(name: &str, rx_bytes: u64) -> InterfaceUsage {
         InterfaceUsage {
             name: name.into(),
             rx_bytes,
+            rx_packets: 0,
             rx_errors: 0,
+            rx_dropped: 0,
             tx_bytes: 0,
+            tx_packets: 0,
             tx_errors: 0,
+            tx_dropped: 0,
         }
+    }
+
+    #[test]
+    fn some_and_full_are_not_confused() {
+        let stall = |total| Stall {
+            total,
+            avg10: 1.5,
+            ..Stall::default()
+        };
+        let shown = pressure(Pressure {
+            some: stall(9),
+            full: stall(4),
+        });
+        assert_eq!(
+            (shown.some.unwrap().total, shown.full.unwrap().total),
+            (9, 4)
+        );
+        assert!((shown.some.unwrap().avg10 - 1.5).abs() < f64::EPSILON);
     }
 
     #[test]

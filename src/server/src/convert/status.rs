@@ -134,4 +134,4 @@ fn container_state(state: ContainerState) -> State {
 
 #[cfg(test)]
 #[path = "status/tests.rs"]
-mod tests;
+pub(super) mod tests;

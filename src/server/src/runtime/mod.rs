@@ -17,19 +17,9 @@ use insula_cri_api::v1::runtime_service_server::RuntimeService;
     reason = "nearly every message of the interface"
 )]
 use insula_cri_api::v1::*;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::{Request, Response, Status, async_trait};
 
 type Answer<T> = Result<Response<T>, Status>;
-
-/// Nanoseconds since the epoch.
-pub(crate) fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_nanos()).ok())
-        .unwrap_or_default()
-}
 
 impl Service {
     /// Does a call's work, seen by the log and the metrics.
@@ -369,33 +359,30 @@ impl RuntimeService for Service {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        self.refuse(
-            "ListMetricDescriptors",
-            "metrics of pods and containers are missing",
-        )
-        .await
+        let call = Call::polled("ListMetricDescriptors");
+        self.answer(call, stats::descriptors(self)).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        self.refuse(
-            "ListPodSandboxMetrics",
-            "metrics of pods and containers are missing",
-        )
-        .await
+        let call = Call::polled("ListPodSandboxMetrics");
+        self.answer(call, stats::metrics_of_pods(self)).await
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Pieces<StreamPodSandboxMetricsResponse>> {
-        self.refuse(
-            "StreamPodSandboxMetrics",
-            "metrics of pods and containers are missing",
-        )
-        .await
+        let call = Call::polled("StreamPodSandboxMetrics");
+        let answer = self.answer(call, stats::metrics_of_pods(self)).await?;
+        Ok(stream(
+            answer.into_inner().pod_metrics,
+            |pod_sandbox_metrics| StreamPodSandboxMetricsResponse {
+                pod_sandbox_metrics,
+            },
+        ))
     }
 
     async fn checkpoint_container(

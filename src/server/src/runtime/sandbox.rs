@@ -1,6 +1,5 @@
 //! Pods.
 
-use super::now;
 use crate::convert::{self, Rejected, id, required, resources, status as show};
 use crate::errors::Error;
 use crate::service::{RUNTIME_HANDLERS, Service};
@@ -11,6 +10,7 @@ use insula_cri_api::v1::{
     StopPodSandboxResponse, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse,
 };
 use insula_pods::{PodFilter, PodState, PodStatus};
+use insula_wire::time::now_nanoseconds;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(super) async fn status(
     service: &Service,
     asked: PodSandboxStatusRequest,
 ) -> Result<PodSandboxStatusResponse, Error> {
-    let timestamp = now();
+    let timestamp = now_nanoseconds();
     let pod = id(asked.pod_sandbox_id, POD_ID)?;
     let (pod, containers) = service.pods().whole_sandbox(&pod).await?;
     Ok(PodSandboxStatusResponse {

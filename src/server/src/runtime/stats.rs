@@ -1,12 +1,13 @@
 //! What pods and containers use.
 
-use crate::convert::{id, stats as show};
+use crate::convert::{id, metrics, stats as show};
 use crate::errors::Error;
 use crate::service::Service;
 use insula_cri_api::v1::{
     ContainerStatsFilter, ContainerStatsRequest, ContainerStatsResponse, ListContainerStatsRequest,
-    ListContainerStatsResponse, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse,
-    PodSandboxStatsFilter, PodSandboxStatsRequest, PodSandboxStatsResponse,
+    ListContainerStatsResponse, ListMetricDescriptorsResponse, ListPodSandboxMetricsResponse,
+    ListPodSandboxStatsRequest, ListPodSandboxStatsResponse, PodSandboxStatsFilter,
+    PodSandboxStatsRequest, PodSandboxStatsResponse,
 };
 use insula_pods::{ContainerFilter, PodFilter};
 
@@ -66,5 +67,23 @@ pub(super) async fn list_pods(
     let stats = service.pods().list_sandbox_stats(&filter).await?;
     Ok(ListPodSandboxStatsResponse {
         stats: stats.iter().map(show::pod).collect(),
+    })
+}
+
+/// What this host has values for.
+pub(super) async fn descriptors(service: &Service) -> Result<ListMetricDescriptorsResponse, Error> {
+    let measurable = service.pods().measurable().await?;
+    Ok(ListMetricDescriptorsResponse {
+        descriptors: metrics::descriptors(&measurable),
+    })
+}
+
+/// Of ready pods and their running containers.
+pub(super) async fn metrics_of_pods(
+    service: &Service,
+) -> Result<ListPodSandboxMetricsResponse, Error> {
+    let measured = service.pods().measure_all().await?;
+    Ok(ListPodSandboxMetricsResponse {
+        pod_metrics: measured.iter().map(metrics::pod).collect(),
     })
 }

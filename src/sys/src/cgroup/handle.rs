@@ -173,6 +173,23 @@ impl Cgroup {
         self.member(controller)?.read(file)
     }
 
+    /// Reads a file of the unified hierarchy, such as `cpu.pressure`, which no
+    /// version 1 hierarchy has. `ENODEV` where this cgroup is not in it.
+    pub fn read_unified(&self, file: &str) -> Result<String> {
+        let member = self
+            .members
+            .iter()
+            .find(|member| member.version == Version::V2);
+        member
+            .ok_or_else(|| {
+                Error::new(
+                    format!("find the unified hierarchy for {file:?}"),
+                    Errno::NODEV,
+                )
+            })?
+            .read(file)
+    }
+
     /// Reads a controller's file that holds one number; `max` is `u64::MAX`.
     pub fn read_number(&self, controller: &str, file: &str) -> Result<u64> {
         let member = self.member(controller)?;
@@ -220,6 +237,32 @@ impl Cgroup {
         for member in &self.members {
             pids.extend(member.procs()?);
         }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Whether its directory was removed: then nothing can be read or written
+    /// in it any more, also when another of that name was made.
+    pub fn is_gone(&self) -> bool {
+        self.members.first().is_none_or(|member| {
+            rustix::fs::accessat(
+                &member.directory,
+                "cgroup.procs",
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_err()
+        })
+    }
+
+    /// Processes in this cgroup and in all below it, ascending, each once; at
+    /// most `limit`, else `EFBIG`. Read from one hierarchy, in which every
+    /// process of the cgroup is.
+    pub fn processes_below(&self, limit: usize) -> Result<Vec<i32>> {
+        let member = self.member("pids").or_else(|_| self.member("memory"))?;
+        let mut pids = Vec::new();
+        member.add_processes_below(limit, &mut pids)?;
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)
@@ -461,6 +504,20 @@ impl Member {
             Err(error) if is_gone(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    fn add_processes_below(&self, limit: usize, pids: &mut Vec<i32>) -> Result<()> {
+        pids.extend(self.procs()?);
+        if pids.len() > limit {
+            let call = format!("count the processes below {:?}", self.path.display());
+            return Err(Error::new(call, Errno::FBIG));
+        }
+        for name in self.children()? {
+            if let Some(child) = self.child(&name)? {
+                child.add_processes_below(limit, pids)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> Result<bool> {

@@ -48,6 +48,8 @@ pub(crate) struct Cni {
     pub(crate) conf_dir: PathBuf,
     /// Directories of plugins, the first that has one wins.
     pub(crate) bin_dirs: Vec<PathBuf>,
+    /// How long one plugin may take for one verb, in seconds.
+    pub(crate) plugin_timeout: u32,
 }
 
 /// `[registry]`
@@ -55,6 +57,11 @@ pub(crate) struct Cni {
 pub(crate) struct Registry {
     /// Directories that hold `<host>/hosts.toml`.
     pub(crate) config_path: Vec<PathBuf>,
+    /// How long a connection may take to be established, in seconds;
+    /// `dial_timeout` of a `hosts.toml` overrides it.
+    pub(crate) connect_timeout: u32,
+    /// How long a registry may be silent, in seconds.
+    pub(crate) progress_timeout: u32,
 }
 
 /// `[cgroup]`
@@ -142,7 +149,10 @@ pub(crate) const KEYS: &[&str] = &[
     "state",
     "cni.conf_dir",
     "cni.bin_dirs",
+    "cni.plugin_timeout",
     "registry.config_path",
+    "registry.connect_timeout",
+    "registry.progress_timeout",
     "cgroup.driver",
     "cgroup.parent",
     "streaming.address",
@@ -163,6 +173,7 @@ impl Default for Config {
             cni: Cni {
                 conf_dir: "/etc/cni/net.d".into(),
                 bin_dirs: paths(&["/opt/cni/bin", "/usr/lib/cni"]),
+                plugin_timeout: 60,
             },
             registry: Registry {
                 config_path: paths(&[
@@ -170,6 +181,8 @@ impl Default for Config {
                     "/etc/containerd/certs.d",
                     "/etc/docker/certs.d",
                 ]),
+                connect_timeout: 30,
+                progress_timeout: 30,
             },
             cgroup: Cgroup {
                 driver: CgroupDriver::Auto,

@@ -86,6 +86,9 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "cni.conf_dir" => config.cni.conf_dir = path(value)?,
         "cni.bin_dirs" => config.cni.bin_dirs = paths(value)?,
         "registry.config_path" => config.registry.config_path = paths(value)?,
+        "cni.plugin_timeout" => config.cni.plugin_timeout = seconds(value)?,
+        "registry.connect_timeout" => config.registry.connect_timeout = seconds(value)?,
+        "registry.progress_timeout" => config.registry.progress_timeout = seconds(value)?,
         "cgroup.driver" => config.cgroup.driver = driver(string(value)?)?,
         "cgroup.parent" => config.cgroup.parent = cgroup(string(value)?)?,
         "streaming.address" => config.streaming.address = loopback(string(value)?)?,
@@ -121,6 +124,25 @@ fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, Unfit> {
         )));
     };
     items.iter().map(|item| path(item.get_ref())).collect()
+}
+
+/// A deadline: one second to an hour.
+fn seconds(value: &DeValue<'_>) -> Result<u32, Unfit> {
+    let DeValue::Integer(number) = value else {
+        return Err(Unfit(format!(
+            "expected a number of seconds, found {}",
+            found(value)
+        )));
+    };
+    u32::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|seconds| (1..=3600).contains(seconds))
+        .ok_or_else(|| {
+            Unfit(format!(
+                "{} is not between 1 and 3600 seconds",
+                number.as_str()
+            ))
+        })
 }
 
 fn absolute(text: &str) -> Result<PathBuf, Unfit> {

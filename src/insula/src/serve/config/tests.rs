@@ -17,8 +17,11 @@ state = "/tmp/state"
 [cni]
 conf_dir = "/etc/net"
 bin_dirs = ["/a", "/b"]
+plugin_timeout = 10
 [registry]
 config_path = ["/certs"]
+connect_timeout = 5
+progress_timeout = 3600
 [cgroup]
 driver = "cgroupfs"
 parent = "/kube/insula/"
@@ -128,14 +131,16 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "[log]\nfile = \"/x\"\nlevel = \"info\"\n",
             "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, registry.config_path, cgroup.driver, cgroup.parent, \
-             streaming.address, metrics.address, log.level, log.format",
+             cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
+             registry.progress_timeout, cgroup.driver, cgroup.parent, streaming.address, \
+             metrics.address, log.level, log.format",
         ),
         (
             "snapshotter = \"overlayfs\"\n",
             "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, registry.config_path, cgroup.driver, cgroup.parent, \
-             streaming.address, metrics.address, log.level, log.format",
+             cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
+             registry.progress_timeout, cgroup.driver, cgroup.parent, streaming.address, \
+             metrics.address, log.level, log.format",
         ),
         (
             "root = 7\n",
@@ -152,6 +157,14 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "[cni]\nbin_dirs = [\"/a\",\n  3]\n",
             "c.toml:2: `cni.bin_dirs`: expected a string, found an integer",
+        ),
+        (
+            "[cni]\nplugin_timeout = \"1m\"\n",
+            "c.toml:2: `cni.plugin_timeout`: expected a number of seconds, found a string",
+        ),
+        (
+            "[registry]\nprogress_timeout = 0\n",
+            "c.toml:2: `registry.progress_timeout`: 0 is not between 1 and 3600 seconds",
         ),
         (
             "cni = \"x\"\n",

@@ -10,7 +10,7 @@ use insula_pods::{
 };
 use std::sync::Arc;
 
-fn a_pod() -> PodStatus {
+pub(in crate::convert) fn a_pod() -> PodStatus {
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: "web".into(),
