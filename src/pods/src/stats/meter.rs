@@ -82,9 +82,8 @@ fn rate(
 ) -> Option<u64> {
     let passed = to.checked_sub(from)?;
     match passed {
-        ..0 => None,
+        ..0 | LATELY.. => None,
         0..100_000_000 => old,
-        LATELY.. => None,
         _ => {
             let used = u128::from(now_used?.checked_sub(used?)?);
             u64::try_from(used * 1_000_000_000 / u128::from(passed.unsigned_abs())).ok()

@@ -121,7 +121,7 @@ pub(crate) async fn sample(env: &Arc<Env>) -> Result<Measured> {
             used_bytes: 0,
             inodes_used: 0,
         };
-        Ok(complete(usage, details, Some(layer), capacity(&root)))
+        Ok(complete(&usage, details, Some(layer), capacity(&root)))
     })
     .await
 }
@@ -135,12 +135,12 @@ fn container(
     let details = group.map_or_else(Details::default, |group| group.details());
     ContainerMetrics {
         status: Arc::clone(&view.status),
-        measured: complete(usage(group), details, writable_layer, capacity),
+        measured: complete(&usage(group), details, writable_layer, capacity),
     }
 }
 
 fn complete(
-    usage: Usage,
+    usage: &Usage,
     mut details: Details,
     writable_layer: Option<FilesystemUsage>,
     capacity: Option<Capacity>,
@@ -161,7 +161,7 @@ fn complete(
     });
     Measured {
         timestamp: files::now(),
-        usage,
+        usage: *usage,
         details,
         devices,
         writable_layer,

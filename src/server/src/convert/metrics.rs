@@ -15,6 +15,9 @@ use insula_pods::{Capacity, ContainerMetrics, Device, InterfaceUsage, Measured, 
 /// Labels of every metric, in the order of their values.
 const LABELS: [&str; 5] = ["pod", "namespace", "container", "id", "image"];
 
+/// A value, with the values of the family's own labels.
+type Value = (Vec<String>, u64);
+
 /// All metrics of one name.
 struct Family {
     name: &'static str,
@@ -31,8 +34,8 @@ enum Read {
     One(fn(&Source<'_>) -> Option<u64>),
     /// The same with fixed values of the family's own labels.
     Fixed(&'static [&'static str], fn(&Source<'_>) -> Option<u64>),
-    /// Some values, with the values of the family's own labels.
-    Many(fn(&Source<'_>) -> Vec<(Vec<String>, u64)>),
+    /// Some values.
+    Many(fn(&Source<'_>) -> Vec<Value>),
     /// One value for each block device; its name is the label.
     Device(fn(&DeviceIo) -> u64),
     /// One value for the file system of the writable layers; the label is what
@@ -158,7 +161,7 @@ impl Family {
 
 impl Read {
     /// The values of a container, with the values of the family's own labels.
-    fn values(&self, source: &Source<'_>) -> Vec<(Vec<String>, u64)> {
+    fn values(&self, source: &Source<'_>) -> Vec<Value> {
         let one = |labels: Vec<String>, value: Option<u64>| {
             value.map(|value| (labels, value)).into_iter().collect()
         };

@@ -1,6 +1,6 @@
 //! The names, and where their values come from.
 
-use super::{Family, Read, Source, device_labels};
+use super::{Family, Read, Source, Value, device_labels};
 use insula_cri_api::v1::MetricType::{self, Counter, Gauge};
 use insula_isolators::pressure::Pressure;
 
@@ -436,7 +436,7 @@ const SPECIFICATION: &[Family] = &[
 ];
 
 /// The kernel counts them for a cgroup with all below it.
-fn page_faults(source: &Source<'_>) -> Vec<(Vec<String>, u64)> {
+fn page_faults(source: &Source<'_>) -> Vec<Value> {
     let usage = &source.measured.usage;
     let kinds = [
         ("pgfault", usage.page_faults),
@@ -452,7 +452,7 @@ fn page_faults(source: &Source<'_>) -> Vec<(Vec<String>, u64)> {
     values
 }
 
-fn device_usage(source: &Source<'_>) -> Vec<(Vec<String>, u64)> {
+fn device_usage(source: &Source<'_>) -> Vec<Value> {
     let mut values = Vec::new();
     for (device, io) in source.measured.devices.iter().flatten() {
         for (operation, bytes) in [("Read", io.read_bytes), ("Write", io.write_bytes)] {
