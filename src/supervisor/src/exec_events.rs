@@ -69,7 +69,7 @@ impl Supervisor {
             // ended, pid_namespaces(7), before its end can be seen from here.
             Err(Some((Stage::Clone, Errno::NOMEM))) => {
                 let message =
-                    "the container is ending, or the host is short of memory: clone3() = ENOMEM";
+                    "the container is ending, or the host is short of memory: clone() = ENOMEM";
                 self.exec_failed(id, refuse(FailureKind::WrongState, "exec", message));
             }
             Err(Some((stage, errno))) => {
