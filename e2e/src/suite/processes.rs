@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         an_exec_ends_at_its_deadline_with_its_children in cgroup,
         background_children_live_on_and_hold_no_exec,
         a_command_that_cannot_be_run_is_refused,
+        a_working_directory_that_cannot_be_entered_is_named,
         the_first_process_of_a_shared_pid_namespace_reaps,
         what_a_container_leaves_in_a_shared_pid_namespace_is_killed,
         a_user_can_reopen_its_standard_output,
@@ -339,6 +340,24 @@ async fn a_command_that_cannot_be_run_is_refused(node: &mut Node) -> Outcome {
     node.stop(&id, 0).await?;
     let stopped = refusal(runtime.exec_sync(exec_request(&id, &["true"], 5)).await)?;
     check_contains!(stopped, "it is exited");
+    Ok(())
+}
+
+async fn a_working_directory_that_cannot_be_entered_is_named(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("exec")).await?;
+    let mut config = sleeper("main");
+    config.working_dir = "/work".into();
+    let id = node.run(&pod, config).await?;
+    check_eq!(node.shell(&id, "pwd").await?, "/work\n", "directory");
+    node.shell(&id, "cd / && rmdir /work && ln -s work /work")
+        .await?;
+    let refused = refusal(
+        node.runtime()?
+            .exec_sync(exec_request(&id, &["true"], 5))
+            .await,
+    )?;
+    check_contains!(refused, "FailedPrecondition: ");
+    check_contains!(refused, "enter working directory /work");
     Ok(())
 }
 

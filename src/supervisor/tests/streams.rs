@@ -355,6 +355,28 @@ fn an_exec_whose_container_ends_meanwhile_is_refused_or_killed() {
 }
 
 #[test]
+fn a_socket_made_in_a_pods_network_reaches_its_loopback_from_outside() {
+    use insula_sys::namespace::{self, Kind};
+    use std::net::{SocketAddr, TcpListener};
+    let pod = Pod::start(false);
+    let network = &pod.namespaces[0];
+    let listener = std::thread::scope(|scope| {
+        let bind = || {
+            namespace::join(network, Kind::Network).unwrap();
+            TcpListener::bind("127.0.0.1:0").unwrap()
+        };
+        scope.spawn(bind).join().unwrap()
+    });
+    let address: SocketAddr = listener.local_addr().unwrap();
+    for (inside, expected) in [(true, true), (false, false)] {
+        let socket = namespace::tcp_socket(inside.then_some(network.as_fd()), false).unwrap();
+        rustix::io::ioctl_fionbio(&socket, false).unwrap();
+        let connected = rustix::net::connect(&socket, &address);
+        assert_eq!(connected.is_ok(), expected, "{inside}: {connected:?}");
+    }
+}
+
+#[test]
 fn a_working_directory_that_cannot_be_entered_is_named() {
     let mut pod = Pod::start(false);
     pod.run(&plan(&pod, "main", &["sleep", "1000"])).unwrap();

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 pub struct Pod {
     pub directory: tempfile::TempDir,
     pub supervisor: fork::Spawned,
+    /// The pod's network, ipc and uts namespaces.
+    pub namespaces: Vec<OwnedFd>,
     socket: OwnedFd,
     next: u64,
     events: VecDeque<Event>,
@@ -53,6 +55,7 @@ impl Pod {
         };
         let (answer, descriptors) = pod.ask(Request::MakePod(plan), &[]).unwrap();
         assert_eq!((answer, descriptors.len()), (Answer::PodReady, 3));
+        pod.namespaces = descriptors;
         pod
     }
 
@@ -72,6 +75,7 @@ impl Pod {
         Self {
             directory,
             supervisor,
+            namespaces: Vec::new(),
             socket,
             next: 1,
             events: VecDeque::new(),
