@@ -44,6 +44,7 @@ fn serve() -> insula_sys::Result<()> {
     let proof = SingleThread::prove()?;
     let [listener, lock, program] = insula_sys::fd::take_inherited([LISTENER, LOCK, PROGRAM])?;
     drop(program);
+    insula_sys::supervisor::return_freed_memory();
     // Executed through a descriptor, we would be called by its number.
     rustix::thread::set_name(c"insula-pod")
         .map_err(|errno| insula_sys::Error::new("prctl(PR_SET_NAME, \"insula-pod\")", errno))?;

@@ -66,3 +66,12 @@ impl SealedProgram {
         self.0.as_raw_fd()
     }
 }
+
+/// Has every large piece of memory returned to the kernel when it is freed.
+/// Else the C library keeps the next ones of a size that was freed once, for
+/// ever: a buffer for output would stay with a supervisor that is quiet.
+pub fn return_freed_memory() {
+    // SAFETY: mallopt(3) takes two plain numbers. Setting the threshold keeps
+    // it from being adjusted.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
+}
