@@ -344,6 +344,17 @@ async fn capabilities_are_what_was_asked_for(node: &mut Node) -> Outcome {
             of(none, "00000000a80435fa", "00000000a80435fa"),
         ),
         (given(&["NET_RAW"], &[], 1000), of(none, none, default)),
+        {
+            // Both are in force for a user that is not root, and for execs.
+            let mut config = given(&[], &["ALL"], 1000);
+            let ambient = ["NET_BIND_SERVICE", "CHOWN"].map(str::to_owned).to_vec();
+            requests::security(&mut config)
+                .capabilities
+                .get_or_insert_default()
+                .add_ambient_capabilities = ambient;
+            let both = "0000000000000401";
+            (config, of(both, both, both))
+        },
     ];
     for (number, (mut config, wanted)) in cases.into_iter().enumerate() {
         config.metadata.get_or_insert_default().attempt = u32::try_from(number)?;

@@ -33,7 +33,10 @@ const DEFAULT: &[Capability] = &[
 /// comes, so that "drop ALL, add X" is exactly X. Nothing goes beyond what
 /// this process may have. Inheritable stays empty, so that a program with file
 /// capabilities gains nothing by being started here (CVE-2022-24769), unless
-/// ambient ones are asked for, which the kernel ties to it (KEP-2763).
+/// ambient ones are asked for, which the kernel ties to it (KEP-2763). An
+/// ambient one is added by name as well, so it may come with "drop ALL"; one
+/// that is dropped by name is refused, since only one of the two can be meant.
+/// `ALL` makes every capability that the container has ambient.
 #[derive(Debug)]
 pub(crate) struct Capabilities;
 
@@ -70,6 +73,11 @@ impl Isolator for Capabilities {
             CapabilitySet::EMPTY
         };
         for capability in ambient.named.iter() {
+            if drop.named.contains(capability) && !security.privileged {
+                return Err(Refusal::new(format!(
+                    "capability {capability:?} is to be dropped and to be ambient: only one of both is possible"
+                )));
+            }
             raised.insert(capability);
             set.insert(capability);
         }

@@ -74,7 +74,7 @@ impl Isolator for Devices {
                         &access,
                     ));
                 }
-                add_node(&mut nodes, node.clone());
+                add_node(&mut nodes, owned(node, spec, pod.device_ownership));
             }
         }
         for (path, major, minor) in NODES {
@@ -120,6 +120,19 @@ impl Isolator for Devices {
     fn update(&self, _change: &mut Change<'_>, _want: &CgroupResources) -> Result<(), ApplyError> {
         Ok(())
     }
+}
+
+/// A node that was asked for: the host's owner and mode, or the ids that the
+/// security context names, so that a workload that is not root can open it. An
+/// id that is not named there stays the host's.
+fn owned(node: &DeviceNode, spec: &ContainerSpec, device_ownership: bool) -> DeviceNode {
+    let mut node = node.clone();
+    if device_ownership {
+        let named = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
+        node.uid = named(spec.security.run_as_user).unwrap_or(node.uid);
+        node.gid = named(spec.security.run_as_group).unwrap_or(node.gid);
+    }
+    node
 }
 
 /// The first node at a path stays: what was asked for comes before the

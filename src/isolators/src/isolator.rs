@@ -39,6 +39,9 @@ pub struct PodView<'a> {
     pub devices: &'a [ResolvedDevice],
     /// Host name of the pod (never empty).
     pub hostname: &'a str,
+    /// Nodes of the container's [`DeviceMapping`]s belong to its user and group
+    /// (`[security] device_ownership_from_security_context`).
+    pub device_ownership: bool,
     /// What AppArmor has loaded, where it is enabled and the container needs
     /// it: see [`crate::apparmor::needs_profiles`].
     pub apparmor: &'a Profiles,

@@ -17,6 +17,9 @@ pub struct PodsConfig {
     /// cgroup, below each hierarchy's root and without a leading slash, of pods
     /// that name no parent of their own; default `insula`.
     pub cgroup_parent: String,
+    /// Device nodes that a container asks for belong to the user and the group
+    /// of its security context.
+    pub device_ownership: bool,
     /// How long each wait may take.
     pub deadlines: Deadlines,
 }
@@ -83,6 +86,7 @@ impl PodsConfig {
             supervisor_path: supervisor_path.into(),
             cgroup_driver: CgroupDriver::Auto,
             cgroup_parent: "insula".to_owned(),
+            device_ownership: false,
             deadlines: Deadlines::default(),
         }
     }

@@ -53,6 +53,7 @@ impl Rooms {
                 super::config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
             },
             cgroup_parent: config.cgroup.parent.clone(),
+            device_ownership: config.security.device_ownership_from_security_context,
             ..PodsConfig::new(&config.root, &config.state, supervisor)
         };
         let pods = Pods::open(pods_config, images.clone(), network, host).await?;

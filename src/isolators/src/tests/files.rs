@@ -497,6 +497,29 @@ fn devices() {
                 .any(|node| node.path == "/dev/fuse" && node.gid == 7)
         );
     }
+    for (ownership, user, group, expected) in [
+        (false, Some(1000), Some(2000), (0, 7)),
+        (true, Some(1000), Some(2000), (1000, 2000)),
+        (true, Some(1000), None, (1000, 7)),
+        (true, None, None, (0, 7)),
+    ] {
+        let plan = plan_of(|fixture| {
+            with(fixture, "rw");
+            fixture.device_ownership = ownership;
+            fixture.spec.security.run_as_user = user;
+            fixture.spec.security.run_as_group = group;
+        });
+        let owner = |path: &str| {
+            let node = plan.devices.iter().find(|node| node.path == path).unwrap();
+            (node.uid, node.gid)
+        };
+        assert_eq!(
+            owner("/dev/fuse"),
+            expected,
+            "{ownership} {user:?} {group:?}"
+        );
+        assert_eq!(owner("/dev/null"), (0, 0));
+    }
     let text = refusal_of(|fixture| with(fixture, "rx"));
     assert!(text.contains("\"rx\""), "{text}");
     let text = refusal_of(|fixture| fixture.spec.devices = vec![mapping("r")]);

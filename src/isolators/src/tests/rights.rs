@@ -378,6 +378,21 @@ fn capabilities_of_ambient_privileged_and_weak_hosts() {
     assert!(ambient.permitted.contains(Capability::NetBindService));
     assert!(!ambient.permitted.contains(Capability::SysTime));
 
+    let ambient_and_dropped = |ambient: &str, dropped: &str| {
+        let mut fixture = Fixture::new();
+        fixture.spec.security.add_ambient_capabilities = vec![ambient.to_owned()];
+        fixture.spec.security.drop_capabilities = vec![dropped.to_owned()];
+        fixture.plan().map(|plan| plan.process.capabilities)
+    };
+    let alone = ambient_and_dropped("NET_BIND_SERVICE", "ALL").unwrap();
+    assert_eq!((alone.bounding, alone.ambient), (raised, raised));
+    assert_eq!((alone.permitted, alone.effective), (raised, raised));
+    let all = ambient_and_dropped("ALL", "CHOWN").unwrap();
+    assert_eq!(all.ambient, all.bounding);
+    assert!(!all.ambient.contains(Capability::Chown));
+    let error = ambient_and_dropped("chown", "CAP_CHOWN").unwrap_err();
+    assert!(error.to_string().contains("only one of both"), "{error}");
+
     let mut fixture = Fixture::privileged();
     fixture.spec.security.drop_capabilities = vec!["ALL".to_owned()];
     fixture.host.capabilities = all_but(Capability::SysResource);

@@ -21,6 +21,7 @@ pub(crate) struct Fixture {
     pub(crate) passwd: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) devices: Vec<ResolvedDevice>,
+    pub(crate) device_ownership: bool,
     pub(crate) apparmor: Profiles,
     pub(crate) selinux_level: Option<String>,
 }
@@ -86,6 +87,7 @@ impl Fixture {
             passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n".to_vec(),
             group: b"root:x:0:\nextra:x:50000:app,other\nmore:x:50001:other\n".to_vec(),
             devices: Vec::new(),
+            device_ownership: false,
             apparmor: Profiles::default(),
             selinux_level: None,
         }
@@ -112,6 +114,7 @@ impl Fixture {
             image_volumes: PathBuf::from("/var/lib/insula/rw/container/volumes"),
             devices: &self.devices,
             hostname: "pod",
+            device_ownership: self.device_ownership,
             apparmor: &self.apparmor,
             selinux_level: self.selinux_level.as_deref(),
             host: &self.host,

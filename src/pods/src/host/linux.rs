@@ -36,6 +36,7 @@ const PROCESSES: usize = 1 << 22;
 #[derive(Debug)]
 pub(crate) struct LinuxHost {
     facts: HostFacts,
+    device_ownership: bool,
     /// `None` where it is not enabled.
     apparmor: Option<AppArmor>,
     program: SealedProgram,
@@ -63,6 +64,7 @@ impl LinuxHost {
         let supervisors = Cgroup::create(&facts.cgroup, &path)
             .map_err(|error| Error::internal("make the cgroup of supervisors", error))?;
         Ok(Self {
+            device_ownership: config.device_ownership,
             apparmor: facts.apparmor.then(AppArmor::load),
             facts,
             program,
@@ -239,6 +241,7 @@ impl Host for LinuxHost {
             image_volumes: request.volumes.clone(),
             devices: &devices,
             hostname: request.hostname,
+            device_ownership: self.device_ownership,
             apparmor: request.apparmor,
             selinux_level: request.selinux_level,
             host: facts,

@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) registry: Registry,
     /// Control groups.
     pub(crate) cgroup: Cgroup,
+    /// Rights of containers.
+    pub(crate) security: Security,
     /// Exec, attach and port-forward.
     pub(crate) streaming: Streaming,
     /// The daemon's own metrics.
@@ -81,6 +83,14 @@ pub(crate) enum CgroupDriver {
     Auto,
     /// The daemon makes directories.
     Cgroupfs,
+}
+
+/// `[security]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Security {
+    /// Device nodes that a container asks for belong to `runAsUser` and
+    /// `runAsGroup`, not to whom they belong on the node.
+    pub(crate) device_ownership_from_security_context: bool,
 }
 
 /// `[streaming]`
@@ -155,6 +165,7 @@ pub(crate) const KEYS: &[&str] = &[
     "registry.progress_timeout",
     "cgroup.driver",
     "cgroup.parent",
+    "security.device_ownership_from_security_context",
     "streaming.address",
     "metrics.address",
     "log.level",
@@ -187,6 +198,9 @@ impl Default for Config {
             cgroup: Cgroup {
                 driver: CgroupDriver::Auto,
                 parent: "insula".into(),
+            },
+            security: Security {
+                device_ownership_from_security_context: false,
             },
             streaming: Streaming {
                 address: "127.0.0.1:0".into(),

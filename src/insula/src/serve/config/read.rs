@@ -91,6 +91,9 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "registry.progress_timeout" => config.registry.progress_timeout = seconds(value)?,
         "cgroup.driver" => config.cgroup.driver = driver(string(value)?)?,
         "cgroup.parent" => config.cgroup.parent = cgroup(string(value)?)?,
+        "security.device_ownership_from_security_context" => {
+            config.security.device_ownership_from_security_context = boolean(value)?
+        }
         "streaming.address" => config.streaming.address = loopback(string(value)?)?,
         "metrics.address" => {
             config.metrics.address = match string(value)? {
@@ -110,6 +113,16 @@ fn string<'a>(value: &'a DeValue<'_>) -> Result<&'a str, Unfit> {
     value
         .as_str()
         .ok_or_else(|| Unfit(format!("expected a string, found {}", found(value))))
+}
+
+fn boolean(value: &DeValue<'_>) -> Result<bool, Unfit> {
+    match value {
+        DeValue::Boolean(value) => Ok(*value),
+        _ => Err(Unfit(format!(
+            "expected true or false, found {}",
+            found(value)
+        ))),
+    }
 }
 
 fn path(value: &DeValue<'_>) -> Result<PathBuf, Unfit> {

@@ -25,6 +25,8 @@ progress_timeout = 3600
 [cgroup]
 driver = "cgroupfs"
 parent = "/kube/insula/"
+[security]
+device_ownership_from_security_context = true
 [streaming]
 address = "[::1]:4000"
 [metrics]
@@ -132,15 +134,22 @@ fn mistakes_are_named_with_file_line_and_remedy() {
             "[log]\nfile = \"/x\"\nlevel = \"info\"\n",
             "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
-             registry.progress_timeout, cgroup.driver, cgroup.parent, streaming.address, \
+             registry.progress_timeout, cgroup.driver, cgroup.parent, \
+             security.device_ownership_from_security_context, streaming.address, \
              metrics.address, log.level, log.format",
         ),
         (
             "snapshotter = \"overlayfs\"\n",
             "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
-             registry.progress_timeout, cgroup.driver, cgroup.parent, streaming.address, \
+             registry.progress_timeout, cgroup.driver, cgroup.parent, \
+             security.device_ownership_from_security_context, streaming.address, \
              metrics.address, log.level, log.format",
+        ),
+        (
+            "[security]\ndevice_ownership_from_security_context = \"yes\"\n",
+            "c.toml:2: `security.device_ownership_from_security_context`: expected true or false, \
+             found a string",
         ),
         (
             "root = 7\n",
