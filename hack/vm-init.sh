@@ -39,6 +39,16 @@ link_payload() {
   cp -rs /mnt/cache /root/.cache/insula
 }
 
+# Loads the policy, where the kernel has SELinux, and gives this shell the label of an administrator's.
+# The disk's files have no labels yet: what the policy calls for takes setfiles half a minute.
+start_selinux() {
+  [ -z "${VM_SELINUX:-}" ] && return
+  printf 'SELINUX=%s\nSELINUXTYPE=default\n' "$VM_SELINUX" >/etc/selinux/config
+  mount -t selinuxfs selinuxfs /sys/fs/selinux
+  load_policy
+  setfiles -F /etc/selinux/default/contexts/files/file_contexts / /dev /run
+}
+
 # Gives process 1 to systemd.
 become_systemd() {
   local units=/run/systemd/system
@@ -71,6 +81,7 @@ if [ "${VM_SYSTEMD:-no}" = no ]; then
 elif [ $$ = 1 ]; then
   become_systemd
 fi
+start_selinux
 link_payload
 hostname -F /etc/hostname
 ip link set lo up
@@ -87,7 +98,9 @@ else
   stty -F /dev/ttyS0 raw -echo
 fi
 echo "up after $(cut -d' ' -f1 /proc/uptime) s"
-setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
+label=()
+[ -z "${VM_SELINUX:-}" ] || label=(runcon system_u:system_r:unconfined_t:s0-s0:c0.c1023)
+"${label[@]}" setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
 status=$?
 sync
 echo "hack-vm-exit: $status"
