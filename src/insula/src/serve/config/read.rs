@@ -92,7 +92,7 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "cgroup.driver" => config.cgroup.driver = driver(string(value)?)?,
         "cgroup.parent" => config.cgroup.parent = cgroup(string(value)?)?,
         "security.device_ownership_from_security_context" => {
-            config.security.device_ownership_from_security_context = boolean(value)?
+            config.security.device_ownership_from_security_context = boolean(value)?;
         }
         "streaming.address" => config.streaming.address = loopback(string(value)?)?,
         "metrics.address" => {
