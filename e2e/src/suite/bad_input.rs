@@ -377,9 +377,6 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
     add("seccomp profile", &|security| {
         security.seccomp = profile(ProfileType::Localhost, "/profiles/x.json");
     });
-    add("seccomp profile", &|security| {
-        security.seccomp = profile(ProfileType::RuntimeDefault, "");
-    });
     add(
         "localhost_ref: is empty, but `profile_type` is Localhost",
         &|security| {

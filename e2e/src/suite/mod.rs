@@ -10,6 +10,7 @@ mod network;
 mod processes;
 mod recovery;
 mod resources;
+mod seccomp;
 mod security;
 mod supervisor_death;
 mod volumes;
@@ -28,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         resources::cases(),
         volumes::cases(),
         namespaces::cases(),
+        seccomp::cases(),
         security::cases(),
         network::cases(),
         image_volumes::cases(),

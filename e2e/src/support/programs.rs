@@ -11,6 +11,7 @@ use std::process::Command;
 const SOURCES: &[(&str, &str)] = &[
     ("racer", include_str!("../programs/racer.c")),
     ("memory", include_str!("../programs/memory.c")),
+    ("refused", include_str!("../programs/refused.c")),
 ];
 
 /// Builds what is not there yet and gives back the directory.

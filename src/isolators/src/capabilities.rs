@@ -46,54 +46,59 @@ impl Isolator for Capabilities {
     }
 
     fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal> {
-        let security = &spec.security;
-        let possible = pod.host.capabilities;
-        let add = Named::parse(&security.add_capabilities)?;
-        let drop = Named::parse(&security.drop_capabilities)?;
-        let ambient = Named::parse(&security.add_ambient_capabilities)?;
-        let mut set: CapabilitySet = if security.privileged || add.all {
-            CapabilitySet::all()
-        } else {
-            DEFAULT.iter().copied().collect()
-        };
-        if !security.privileged {
-            if drop.all {
-                set = CapabilitySet::EMPTY;
-            }
-            drop.named
-                .iter()
-                .for_each(|capability| set.remove(capability));
-            add.named
-                .iter()
-                .for_each(|capability| set.insert(capability));
-        }
-        let mut raised = if ambient.all {
-            set
-        } else {
-            CapabilitySet::EMPTY
-        };
-        for capability in ambient.named.iter() {
-            if drop.named.contains(capability) && !security.privileged {
-                return Err(Refusal::new(format!(
-                    "capability {capability:?} is to be dropped and to be ambient: only one of both is possible"
-                )));
-            }
-            raised.insert(capability);
-            set.insert(capability);
-        }
-        let set = set.intersection(possible);
-        let raised = raised.intersection(possible);
         Ok(Contribution {
-            capabilities: Some(plan::Capabilities {
-                bounding: set,
-                effective: set,
-                permitted: set,
-                inheritable: raised,
-                ambient: raised,
-            }),
+            capabilities: Some(sets(spec, pod)?),
             ..Contribution::default()
         })
     }
+}
+
+/// The sets of a container, which others have to know, too.
+pub(crate) fn sets(spec: &ContainerSpec, pod: &PodView<'_>) -> Result<plan::Capabilities, Refusal> {
+    let security = &spec.security;
+    let possible = pod.host.capabilities;
+    let add = Named::parse(&security.add_capabilities)?;
+    let drop = Named::parse(&security.drop_capabilities)?;
+    let ambient = Named::parse(&security.add_ambient_capabilities)?;
+    let mut set: CapabilitySet = if security.privileged || add.all {
+        CapabilitySet::all()
+    } else {
+        DEFAULT.iter().copied().collect()
+    };
+    if !security.privileged {
+        if drop.all {
+            set = CapabilitySet::EMPTY;
+        }
+        drop.named
+            .iter()
+            .for_each(|capability| set.remove(capability));
+        add.named
+            .iter()
+            .for_each(|capability| set.insert(capability));
+    }
+    let mut raised = if ambient.all {
+        set
+    } else {
+        CapabilitySet::EMPTY
+    };
+    for capability in ambient.named.iter() {
+        if drop.named.contains(capability) && !security.privileged {
+            return Err(Refusal::new(format!(
+                "capability {capability:?} is to be dropped and to be ambient: only one of both is possible"
+            )));
+        }
+        raised.insert(capability);
+        set.insert(capability);
+    }
+    let set = set.intersection(possible);
+    let raised = raised.intersection(possible);
+    Ok(plan::Capabilities {
+        bounding: set,
+        effective: set,
+        permitted: set,
+        inheritable: raised,
+        ambient: raised,
+    })
 }
 
 /// A list of names with the word `ALL` taken out.

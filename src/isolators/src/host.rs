@@ -3,12 +3,15 @@
 use crate::isolator::{HostFacts, Refusal, ResolvedDevice};
 use crate::path;
 use crate::selinux::Policy;
-use crate::spec::DeviceMapping;
+use crate::spec::{DeviceMapping, ProfileRequest, SecurityContext};
+use insula_seccomp::KernelVersion;
+use insula_seccomp::profile::MAX_BYTES;
 use insula_sys::cgroup::{Layout, Version};
 use insula_wire::plan::{DeviceKind, DeviceNode};
 use insula_wire::{Capability, CapabilitySet};
+use rustix::fs::{Mode, OFlags};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -43,6 +46,7 @@ impl HostFacts {
             open_files: open_files_limit(),
             swap_accounting: swap_accounting(&cgroup),
             host_devices: device_nodes(),
+            kernel: kernel_version(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.trim() == "Y"),
             selinux: Policy::detect(),
@@ -179,6 +183,50 @@ fn can_lower_oom_score(file: &Path, current: i32) -> bool {
     lowered
 }
 
+/// Reads the seccomp profile of the node that a container asks for, if it asks
+/// for one: an absolute path, which may have `localhost/` before it, as
+/// annotations of old had (CRI `SecurityProfile.localhost_ref`).
+pub fn read_seccomp_profile(security: &SecurityContext) -> Result<Option<Vec<u8>>, Refusal> {
+    let ProfileRequest::Localhost(name) = &security.seccomp else {
+        return Ok(None);
+    };
+    if security.privileged {
+        return Ok(None);
+    }
+    let path = name.strip_prefix("localhost/").unwrap_or(name);
+    let refused = |why: &str| Refusal::new(format!("seccomp profile {path:?}: {why}"));
+    if !path.starts_with('/') {
+        return Err(refused("the path is not absolute"));
+    }
+    // A pipe would be waited for otherwise.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map(fs::File::from)
+        .map_err(|errno| refused(&errno.to_string()))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| refused(&error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(refused("it is not a file"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| refused(&error.to_string()))?;
+    if text.len() > MAX_BYTES {
+        return Err(refused(&format!("it has more than {MAX_BYTES} bytes")));
+    }
+    Ok(Some(text))
+}
+
+/// The kernel's version. One that is not understood counts as older than all.
+fn kernel_version() -> KernelVersion {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .ok()
+        .and_then(|release| release.trim().parse().ok())
+        .unwrap_or(KernelVersion { major: 0, minor: 0 })
+}
+
 /// The line `CapBnd:` of proc(5)'s status, without what this build does not
 /// know.
 fn bounding_set(status: &str) -> CapabilitySet {
@@ -242,9 +290,9 @@ fn swap_accounting(layout: &Layout) -> bool {
 mod tests {
     use super::{
         HostFacts, Path, bounding_set, can_lower_oom_score, device_nodes, fs, hard_limit, major,
-        minor, resolve_devices,
+        minor, read_seccomp_profile, resolve_devices,
     };
-    use crate::spec::DeviceMapping;
+    use crate::spec::{DeviceMapping, ProfileRequest, SecurityContext};
     use insula_wire::Capability;
 
     fn mapping(host_path: &str, container_path: &str) -> DeviceMapping {
@@ -345,5 +393,75 @@ mod tests {
         assert_eq!(hard_limit(limits, "Max open files"), Some(4096));
         assert_eq!(hard_limit(limits, "Max cpu time"), Some(u64::MAX));
         assert_eq!(hard_limit(limits, "Max nothing"), None);
+    }
+
+    #[test]
+    fn profiles_are_files_with_absolute_paths() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("good"), "{}").unwrap();
+        fs::write(path("large"), vec![b' '; (1 << 20) + 1]).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for (request, privileged, expected) in [
+            (ProfileRequest::RuntimeDefault, false, Ok(None)),
+            (
+                ProfileRequest::Localhost(path("good")),
+                false,
+                Ok(Some("{}")),
+            ),
+            (ProfileRequest::Localhost(path("absent")), true, Ok(None)),
+            (
+                ProfileRequest::Localhost(format!("localhost/{}", path("good"))),
+                false,
+                Ok(Some("{}")),
+            ),
+            (
+                ProfileRequest::Localhost(path("absent")),
+                false,
+                Err("No such file"),
+            ),
+            (
+                ProfileRequest::Localhost(path("pipe")),
+                false,
+                Err("it is not a file"),
+            ),
+            (
+                ProfileRequest::Localhost(path("")),
+                false,
+                Err("it is not a file"),
+            ),
+            (
+                ProfileRequest::Localhost(path("large")),
+                false,
+                Err("more than 1048576 bytes"),
+            ),
+            (
+                ProfileRequest::Localhost("good".to_owned()),
+                false,
+                Err("\"good\": the path is not absolute"),
+            ),
+        ] {
+            let security = SecurityContext {
+                seccomp: request.clone(),
+                privileged,
+                ..SecurityContext::default()
+            };
+            match (read_seccomp_profile(&security), expected) {
+                (Ok(got), Ok(wanted)) => {
+                    assert_eq!(got.as_deref(), wanted.map(str::as_bytes), "{request:?}");
+                }
+                (Err(refusal), Err(words)) => {
+                    assert!(refusal.to_string().contains(words), "{refusal}");
+                }
+                (got, wanted) => panic!("{request:?}: {got:?}, not {wanted:?}"),
+            }
+        }
     }
 }

@@ -4,8 +4,10 @@ use crate::apparmor::Profiles;
 use crate::change::Change;
 use crate::contribution::Contribution;
 use crate::pressure::Pressure;
+use crate::seccomp::Filters;
 use crate::selinux::Policy;
 use crate::spec::{ContainerSpec, DeviceMapping, PodSpec, Resources};
+use insula_seccomp::KernelVersion;
 use insula_sys::cgroup::Cgroup;
 use insula_wire::plan::{CgroupResources, DeviceNode};
 use insula_wire::{CapabilitySet, OsText};
@@ -47,6 +49,11 @@ pub struct PodView<'a> {
     pub apparmor: &'a Profiles,
     /// The pod's SELinux level, `None` where there are none.
     pub selinux_level: Option<&'a str>,
+    /// Content of the seccomp profile that the container names; see
+    /// [`crate::host::read_seccomp_profile`].
+    pub seccomp_profile: Option<&'a [u8]>,
+    /// Seccomp filters that were compiled for other containers.
+    pub filters: &'a Filters,
     /// What this host can do.
     pub host: &'a HostFacts,
 }
@@ -102,6 +109,8 @@ pub struct HostFacts {
     /// Device nodes of the host, for privileged containers: see
     /// [`crate::host::device_nodes`], to be read anew for each of them.
     pub host_devices: Vec<DeviceNode>,
+    /// The kernel's version, for seccomp profiles that ask about it.
+    pub kernel: KernelVersion,
     /// AppArmor is enabled.
     pub apparmor: bool,
     /// What the SELinux policy says of containers; `None` where SELinux is

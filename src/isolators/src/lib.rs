@@ -48,7 +48,7 @@ pub mod pressure;
 mod privileged;
 mod process;
 mod rlimits;
-mod seccomp;
+pub mod seccomp;
 pub mod selinux;
 pub mod signal;
 pub mod spec;

@@ -163,6 +163,14 @@ impl Profile {
         }
         Ok(serde_json::from_slice(text)?)
     }
+
+    /// Whether somebody has to answer for system calls.
+    pub fn asks_listener(&self) -> bool {
+        let asks = |action: Action| action == Action::Notify;
+        self.listener.is_some()
+            || asks(self.default_action)
+            || self.groups.iter().any(|group| asks(group.action))
+    }
 }
 
 // === impl Flags ===

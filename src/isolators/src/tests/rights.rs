@@ -2,7 +2,7 @@
 
 use super::views::{id_mappings, text};
 use super::{Fixture, plan_of, refusal_of};
-use crate::spec::{GroupsPolicy, NamespaceMode, ProfileRequest};
+use crate::spec::{GroupsPolicy, NamespaceMode};
 use crate::sysctls;
 use crate::table::exec_process;
 use insula_wire::plan::{NewOrHost, PidNamespace, PodOrHost, User};
@@ -408,20 +408,6 @@ fn gates() {
         text.contains("no privileged container allowed in sandbox"),
         "{text}"
     );
-    let localhost = || ProfileRequest::Localhost("p".to_owned());
-    for (profile, allowed) in [
-        (ProfileRequest::Unset, true),
-        (ProfileRequest::Unconfined, true),
-        (ProfileRequest::RuntimeDefault, false),
-        (localhost(), false),
-    ] {
-        let mut fixture = Fixture::new();
-        fixture.spec.security.seccomp = profile.clone();
-        assert_eq!(fixture.plan().is_ok(), allowed, "seccomp {profile:?}");
-        let mut fixture = Fixture::privileged();
-        fixture.spec.security.seccomp = profile.clone();
-        fixture.plan().unwrap();
-    }
     refusal_of(|fixture| fixture.spec.security.namespaces.user = Some(id_mappings()));
     refusal_of(|fixture| fixture.pod.namespaces.user = Some(id_mappings()));
 }

@@ -2,10 +2,12 @@
 
 use crate::apparmor::Profiles;
 use crate::isolator::{HostFacts, ImageView, PodView, ResolvedDevice};
+use crate::seccomp::Filters;
 use crate::spec::{
     ContainerSpec, ImageRequest, NamespaceOptions, PodMetadata, PodSpec, Resources, SecurityContext,
 };
 use crate::table::{PlanError, plan};
+use insula_seccomp::KernelVersion;
 use insula_sys::cgroup::{Hierarchy, Layout};
 use insula_wire::plan::LaunchPlan;
 use insula_wire::{CapabilitySet, IdMappings, IdRange, OsText};
@@ -24,6 +26,8 @@ pub(crate) struct Fixture {
     pub(crate) device_ownership: bool,
     pub(crate) apparmor: Profiles,
     pub(crate) selinux_level: Option<String>,
+    pub(crate) seccomp_profile: Option<Vec<u8>>,
+    pub(crate) filters: Filters,
 }
 
 /// Ids of a pod's own user namespace.
@@ -90,6 +94,8 @@ impl Fixture {
             device_ownership: false,
             apparmor: Profiles::default(),
             selinux_level: None,
+            seccomp_profile: None,
+            filters: Filters::default(),
         }
     }
 
@@ -117,6 +123,8 @@ impl Fixture {
             device_ownership: self.device_ownership,
             apparmor: &self.apparmor,
             selinux_level: self.selinux_level.as_deref(),
+            seccomp_profile: self.seccomp_profile.as_deref(),
+            filters: &self.filters,
             host: &self.host,
         };
         plan(&self.spec, &view)
@@ -135,6 +143,10 @@ pub(crate) fn host() -> HostFacts {
         open_files: 1 << 20,
         swap_accounting: true,
         host_devices: Vec::new(),
+        kernel: KernelVersion {
+            major: 6,
+            minor: 12,
+        },
         apparmor: false,
         selinux: None,
     }

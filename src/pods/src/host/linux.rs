@@ -11,8 +11,9 @@ use crate::paths::PodDirectory;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::details::{Details, details};
-use insula_isolators::host::{device_nodes, resolve_devices};
+use insula_isolators::host::{device_nodes, read_seccomp_profile, resolve_devices};
 use insula_isolators::isolator::{ApplyError, HostFacts, Usage};
+use insula_isolators::seccomp::Filters;
 use insula_isolators::selinux::{self, Labels};
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_isolators::{CgroupError, PlanError, PodView};
@@ -41,6 +42,7 @@ pub(crate) struct LinuxHost {
     apparmor: Option<AppArmor>,
     program: SealedProgram,
     supervisors: Cgroup,
+    filters: Filters,
     /// Groups that all pods share, outermost first.
     shared: [CgroupPath; 2],
 }
@@ -69,6 +71,7 @@ impl LinuxHost {
             facts,
             program,
             supervisors,
+            filters: Filters::default(),
             shared: [parent, path],
         })
     }
@@ -219,6 +222,8 @@ impl Host for LinuxHost {
         let invalid = |words: String| Error::InvalidArgument(words);
         let devices = resolve_devices(&request.container.devices)
             .map_err(|refusal| invalid(refusal.to_string()))?;
+        let seccomp_profile = read_seccomp_profile(&request.container.security)
+            .map_err(|refusal| invalid(refusal.to_string()))?;
         let privileged;
         let facts = if request.container.security.privileged {
             privileged = HostFacts {
@@ -244,6 +249,8 @@ impl Host for LinuxHost {
             device_ownership: self.device_ownership,
             apparmor: request.apparmor,
             selinux_level: request.selinux_level,
+            seccomp_profile: seccomp_profile.as_deref(),
+            filters: &self.filters,
             host: facts,
         };
         insula_isolators::plan(request.container, &view).map_err(plan_error)
