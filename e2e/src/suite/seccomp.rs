@@ -127,7 +127,7 @@ async fn profiles_of_the_node_hold_whatever_the_capabilities(node: &mut Node) ->
             "sethostname: Numerical argument out of domain",
         ),
     ] {
-        let mut config = script(name, "hostname changed; hostname");
+        let mut config = script(name, "hostname changed 2>&1; hostname");
         requests::security(&mut config).capabilities = Some(Capability {
             add_capabilities: vec!["SYS_ADMIN".to_owned()],
             ..Capability::default()
