@@ -329,6 +329,9 @@ pub(crate) struct Inspect {
     /// Only the launch plan: what is done to start it, step by step.
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Only the launch plan in the words of the OCI runtime specification.
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) oci: bool,
     #[command(flatten)]
     pub(crate) embedded: Embedded,
 }
@@ -354,6 +357,7 @@ mod tests {
             "insula exec redis -- sh -c true",
             "insula stop -t 0 a b",
             "insula inspect --plan redis",
+            "insula inspect --oci redis",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(

@@ -24,20 +24,27 @@ pub(crate) async fn inspect(session: &Session, args: &Inspect) -> Outcome {
         },
         Selection::Container(_) => None,
     };
-    if let (Some(pod), false) = (alone, args.plan) {
+    let part = match (args.plan, args.oci) {
+        (true, _) => Some(("plan", "launch plan")),
+        (_, true) => Some(("runtimeSpec", "OCI runtime specification")),
+        (false, false) => None,
+    };
+    if let (Some(pod), None) = (alone, part) {
         print_json(&pod_document(session, pod).await?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let container = inventory.container(&args.name)?;
     let answer = session.client.container_status(&container.id, true).await?;
-    if args.plan {
-        let Some(plan) = answer.info.get("plan") else {
+    if let Some((key, what)) = part {
+        // Under `info` is what has the shape that other tools read.
+        let shown = info(&answer.info);
+        let Some(document) = shown.get(key).or_else(|| shown["info"].get(key)) else {
             return Err(ClientError::Usage(format!(
-                "the daemon shows no launch plan of {}: is it insula? (insula version)",
+                "the daemon shows no {what} of {}: is it insula? (insula version)",
                 args.name
             )));
         };
-        print_json(&parsed(plan))?;
+        print_json(document)?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = answer.status.ok_or_else(|| ClientError::Incomplete {

@@ -126,6 +126,10 @@ async fn a_detached_run_and_what_follows() {
             "the daemon shows no launch plan of insula-detached: is it insula? (insula version)",
         ),
         (
+            "inspect insula-detached --oci",
+            "the daemon shows no OCI runtime specification of insula-detached: is it insula? (insula version)",
+        ),
+        (
             "inspect nobody",
             "nothing is called \"nobody\": insula ps -a lists what there is",
         ),

@@ -12,7 +12,8 @@ use insula_cri_api::v1::{
     StartContainerResponse, StopContainerRequest, StopContainerResponse,
     UpdateContainerResourcesRequest, UpdateContainerResourcesResponse,
 };
-use insula_pods::{ContainerFilter, ContainerState, ContainerStatus};
+use insula_oci::Surroundings;
+use insula_pods::{ContainerFilter, ContainerState, ContainerStatus, PodStatus};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -157,14 +158,28 @@ async fn info(
 ) -> Result<BTreeMap<String, String>, Error> {
     let spec = serde_json::to_value(&*container.spec)
         .map_err(|error| Error::Internal(format!("the container's specification: {error}")))?;
-    let plan = match service.pods().plan(container.id.as_str()).await {
-        Ok(plan) => serde_json::to_value(&plan)
-            .map_err(|error| Error::Internal(format!("the container's plan: {error}")))?,
-        Err(error) => json!({ "error": error.to_string() }),
+    let (plan, runtime_spec) = match service.pods().plan(container.id.as_str()).await {
+        Ok(plan) => {
+            let pod = service
+                .pods()
+                .sandbox_status(container.pod_id.as_str())
+                .await?;
+            let shown = insula_oci::render(&plan, &surroundings(&pod, container));
+            let unshown = |error| Error::Internal(format!("the container's plan: {error}"));
+            (
+                serde_json::to_value(&plan).map_err(unshown)?,
+                serde_json::to_value(&shown).map_err(unshown)?,
+            )
+        }
+        Err(error) => {
+            let why = json!({ "error": error.to_string() });
+            (why.clone(), why)
+        }
     };
     let info = json!({
         "pid": container.pid,
         "sandboxID": container.pod_id,
+        "runtimeSpec": runtime_spec,
     });
     let mut map = BTreeMap::from([
         ("info".to_owned(), info.to_string()),
@@ -175,4 +190,33 @@ async fn info(
         map.insert("pid".to_owned(), pid.to_string());
     }
     Ok(map)
+}
+
+/// What an OCI runtime specification says beside the plan. Other tools know a
+/// container's pod by these annotations, which the names of the CRI's own
+/// implementation in containerd are.
+fn surroundings(pod: &PodStatus, container: &ContainerStatus) -> Surroundings {
+    let metadata = &pod.spec.metadata;
+    let known = [
+        ("container-type", "container"),
+        ("container-name", container.spec.name.as_str()),
+        ("image-name", container.image_name.as_str()),
+        ("sandbox-id", pod.id.as_str()),
+        ("sandbox-name", metadata.name.as_str()),
+        ("sandbox-namespace", metadata.namespace.as_str()),
+        ("sandbox-uid", metadata.uid.as_str()),
+    ];
+    let mut annotations = container.spec.annotations.clone();
+    annotations
+        .extend(known.map(|(name, value)| (format!("io.kubernetes.cri.{name}"), value.to_owned())));
+    let network = pod.network_namespace.as_ref();
+    Surroundings {
+        root_path: "rootfs".to_owned(),
+        hostname: pod.spec.hostname.clone(),
+        id_mappings: pod.spec.namespaces.user,
+        network_namespace: network.map(|path| path.display().to_string()),
+        process: container.pid,
+        sysctls: pod.spec.sysctls.clone(),
+        annotations,
+    }
 }
