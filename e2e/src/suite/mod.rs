@@ -3,6 +3,7 @@
 mod bad_input;
 mod image_volumes;
 mod images;
+mod labels;
 mod lifecycle;
 mod logs;
 mod namespaces;
@@ -33,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         security::cases(),
         network::cases(),
         image_volumes::cases(),
+        labels::cases(),
         images::cases(),
     ]
     .into_iter()

@@ -13,7 +13,7 @@ use insula_wire::plan::{CgroupResources, LaunchPlan, Process, Stdio};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// An isolator cannot do what was asked.
-    #[error("{isolator}: {refusal}")]
+    #[error("{}", refused(isolator, refusal))]
     Refused {
         /// Which.
         isolator: &'static str,
@@ -23,6 +23,17 @@ pub enum PlanError {
     /// Two isolators contradict each other; a mistake of ours.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+}
+
+/// Names the isolator, unless the text begins with a word that clients look for
+/// at the beginning (cri-api, `pkg/errors`).
+fn refused(isolator: &str, refusal: &Refusal) -> String {
+    let known = ["RROUnsupported: ", "ImageVolumeMountFailed: "];
+    if known.iter().any(|word| refusal.what.starts_with(word)) {
+        refusal.what.clone()
+    } else {
+        format!("{isolator}: {refusal}")
+    }
 }
 
 /// Values could not be put into a container's cgroup.

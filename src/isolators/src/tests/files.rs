@@ -465,6 +465,26 @@ fn fuse_at(path: &str) -> DeviceNode {
 }
 
 #[test]
+fn words_that_clients_look_for_come_first() {
+    let text = refusal_of(|fixture| {
+        fixture.host.recursive_readonly = false;
+        fixture.spec.mounts = vec![VolumeMount {
+            readonly: true,
+            recursive_readonly: true,
+            ..volume("/v")
+        }];
+    });
+    assert!(text.starts_with("RROUnsupported: "), "{text}");
+    let other = refusal_of(|fixture| {
+        fixture.spec.mounts = vec![VolumeMount {
+            options: vec!["suid".to_owned()],
+            ..volume("/v")
+        }];
+    });
+    assert!(other.starts_with("volumes: mount option"), "{other}");
+}
+
+#[test]
 fn devices() {
     let mapping = |permissions: &str| DeviceMapping {
         container_path: "/dev/fuse".to_owned(),
