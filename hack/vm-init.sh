@@ -62,7 +62,7 @@ Wants=insula-vm.service
 END
   cat >"$units/insula-vm.service" <<'END'
 [Unit]
-Requires=dbus.service
+Wants=dbus.service
 After=basic.target dbus.service
 [Service]
 Type=oneshot

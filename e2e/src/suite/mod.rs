@@ -14,6 +14,7 @@ mod resources;
 mod seccomp;
 mod security;
 mod supervisor_death;
+mod systemd;
 mod volumes;
 
 use crate::support::Case;
@@ -26,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         processes::cases(),
         lifecycle::cases(),
         supervisor_death::cases(),
+        systemd::cases(),
         logs::cases(),
         resources::cases(),
         volumes::cases(),

@@ -3,12 +3,12 @@
 use crate::support::calls::{Pod, refusal};
 use crate::support::case::cases;
 use crate::support::cgroup::{self, Value};
-use crate::support::outcome::{check, check_contains, check_eq};
+use crate::support::outcome::{check, check_contains, check_eq, skip};
 use crate::support::requests::{self, command, host_pod, mount, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
     ContainerConfig, ContainerStatsRequest, HugepageLimit, LinuxContainerResources,
-    ListPodSandboxStatsRequest, UpdateContainerResourcesRequest,
+    ListPodSandboxStatsRequest, UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub fn cases() -> Vec<Case> {
         a_limit_below_what_is_used_is_refused,
         a_container_out_of_memory_is_told_so,
         a_child_out_of_memory_is_told_so in cgroup,
+        an_exec_out_of_memory_does_not_explain_a_later_end in cgroup,
+        a_pod_without_a_parent_has_the_pods_limits in cgroup,
         devices_are_confined in cgroup,
         raw_files_are_of_version_2 in cgroup,
         statistics_follow_what_is_used in cgroup,
@@ -284,6 +286,76 @@ async fn a_child_out_of_memory_is_told_so(node: &mut Node) -> Outcome {
     Ok(())
 }
 
+async fn an_exec_out_of_memory_does_not_explain_a_later_end(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("memory")).await?;
+    let deaf = "trap '' TERM; while :; do sleep 0.1; done";
+    // By somebody else's hand, and by ours at the end of the grace period.
+    for by_stop in [false, true] {
+        let mut config = bomb(node, deaf);
+        config.metadata.get_or_insert_default().attempt = u32::from(by_stop);
+        let id = node.run(&pod, config).await?;
+        let ran = node.exec(&id, &["/programs/memory", "200"]).await?;
+        check_eq!(ran.code, 137, "end of the exec");
+        check_eq!(
+            node.shell(&id, "echo alive").await?,
+            "alive\n",
+            "the container"
+        );
+        if by_stop {
+            node.stop(&id, 1).await?;
+        } else {
+            crate::support::processes::kill(node.pid(&id).await?)?;
+        }
+        let status = node.wait_for_end(&id).await?;
+        check_eq!(
+            (status.exit_code, status.reason.as_str()),
+            (137, "Error"),
+            "end, by_stop = {by_stop}"
+        );
+    }
+    Ok(())
+}
+
+async fn a_pod_without_a_parent_has_the_pods_limits(node: &mut Node) -> Outcome {
+    if cgroup::by_systemd() {
+        return skip("systemd::a_pods_own_slice_has_the_pods_limits is this test for systemd");
+    }
+    let limits = |memory: i64| LinuxContainerResources {
+        memory_limit_in_bytes: memory << 20,
+        cpu_quota: 50_000,
+        cpu_period: 100_000,
+        ..LinuxContainerResources::default()
+    };
+    let mut config = host_pod("own");
+    let linux = config.linux.get_or_insert_default();
+    linux.resources = Some(limits(128));
+    linux.overhead = Some(limits(16));
+    let pod = node.run_pod(config).await?;
+    let memory = || cgroup::read(&pod.id, Value::Memory);
+    check_eq!(memory()?, (144 << 20).to_string(), "memory of the pod");
+    check_eq!(
+        cgroup::read(&pod.id, Value::Quota)?,
+        "100000 100000",
+        "quota of the pod"
+    );
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: pod.id.clone(),
+        resources: Some(limits(256)),
+        ..UpdatePodSandboxResourcesRequest::default()
+    };
+    node.runtime()?
+        .update_pod_sandbox_resources(request)
+        .await?;
+    check_eq!(memory()?, (272 << 20).to_string(), "memory after an update");
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: "0".repeat(64),
+        ..UpdatePodSandboxResourcesRequest::default()
+    };
+    let error = refusal(node.runtime()?.update_pod_sandbox_resources(request).await)?;
+    check_contains!(error, "NotFound: pod");
+    Ok(())
+}
+
 async fn devices_are_confined(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("devices")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
@@ -422,6 +494,9 @@ async fn pods_statistics(node: &Node, pod: &Pod) -> Outcome {
 }
 
 async fn the_pods_parent_group_is_used_and_not_taken_away(node: &mut Node) -> Outcome {
+    if cgroup::by_systemd() {
+        return skip("systemd::slices_of_others_are_used_and_kept is this test for systemd");
+    }
     let parent = format!("/{}/kubepods/burstable/pod1", node.name);
     let mut config = host_pod("parent");
     config

@@ -3,7 +3,7 @@
 use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, host_pod, pod, script, sleeper};
-use crate::support::{Case, Node, Outcome, processes};
+use crate::support::{Case, Node, Outcome, cgroup, processes};
 use insula_cri_api::v1::{ContainerState, NamespaceMode, PodSandboxState};
 use std::time::{Duration, Instant};
 
@@ -132,7 +132,10 @@ async fn a_supervisor_that_dies_without_a_daemon_is_noticed_at_its_start(
 /// CVE-2019-14891: the one who reports the end must not die of it.
 async fn a_supervisor_outlives_a_pod_without_memory(node: &mut Node) -> Outcome {
     let mut config = host_pod("small");
-    let parent = format!("/{}/kubepods/small", node.name);
+    let parent = match cgroup::by_systemd() {
+        true => format!("{}-small.slice", node.name),
+        false => format!("/{}/kubepods/small", node.name),
+    };
     config.linux.get_or_insert_default().cgroup_parent = parent;
     let pod = node.run_pod(config).await?;
     let supervisor = node.supervisor(&pod).await?;

@@ -59,6 +59,24 @@ pub fn is_version_2() -> bool {
     hierarchies().iter().all(|hierarchy| hierarchy.unified)
 }
 
+/// The cgroup driver that daemons are to use, cgroupfs unless the environment
+/// says otherwise.
+pub fn driver() -> String {
+    std::env::var("INSULA_CGROUP_DRIVER").unwrap_or_else(|_| "cgroupfs".to_owned())
+}
+
+/// Whether systemd makes the cgroups.
+pub fn by_systemd() -> bool {
+    driver() == "systemd"
+}
+
+/// Directories of the groups that stand for a node's name, whoever made them.
+pub fn of_node(name: &str) -> Vec<PathBuf> {
+    let mut found = directories(name);
+    found.extend(directories(&format!("{name}.slice")));
+    found
+}
+
 /// Every directory of this name below the mounted hierarchies.
 pub fn directories(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -106,6 +124,12 @@ pub fn read(name: &str, value: Value) -> Outcome<String> {
         .ok_or_else(|| format!("no hierarchy has the controller {controller:?}"))?;
     let mut found = Vec::new();
     search(&hierarchy.at, name, 8, &mut found);
+    search(
+        &hierarchy.at,
+        &format!("insula-{name}.scope"),
+        8,
+        &mut found,
+    );
     let directory = found
         .first()
         .ok_or_else(|| format!("{} has no cgroup {name}", hierarchy.at.display()))?;

@@ -1,5 +1,6 @@
 //! A node of its own for each test: directories, network, cgroup, configuration, daemon.
 
+use super::cgroup;
 use super::daemon::{Daemon, Files};
 use super::network::Network;
 use super::outcome::{Outcome, Stop};
@@ -71,7 +72,7 @@ impl Node {
             "listen = \"unix://{}\"\nroot = {}\nstate = {}\n\n\
              [cni]\nconf_dir = {}\nbin_dirs = [{}, \"/usr/lib/cni\", \"/opt/cni/bin\"]\n\n\
              [registry]\nconfig_path = [{}, {:?}]\n\n\
-             [cgroup]\ndriver = \"cgroupfs\"\nparent = {:?}\n\n\
+             [cgroup]\ndriver = {:?}\nparent = {:?}\n\n\
              [log]\nlevel = \"debug\"\n",
             self.path("state/insula.sock").display(),
             at("root"),
@@ -80,6 +81,7 @@ impl Node {
             at("plugins"),
             at("certs.d"),
             self.world.mirrors,
+            cgroup::driver(),
             self.name,
         )
     }

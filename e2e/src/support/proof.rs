@@ -81,7 +81,9 @@ fn owned_processes(node: &Node) -> Vec<processes::Process> {
         process.command.contains(&directory)
             || process.cgroups.lines().any(|line| {
                 line.splitn(3, ':').nth(2).is_some_and(|path| {
-                    path.ends_with(&group) || path.contains(&format!("{group}/"))
+                    path.ends_with(&group)
+                        || path.contains(&format!("{group}/"))
+                        || path.contains(&format!("{group}.slice/"))
                 })
             })
     };
@@ -91,7 +93,7 @@ fn owned_processes(node: &Node) -> Vec<processes::Process> {
 /// Groups of pods and containers; the daemon's own two are its to keep.
 fn groups(node: &Node) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for top in cgroup::directories(&node.name) {
+    for top in cgroup::of_node(&node.name) {
         for group in below(&top) {
             if group.file_name().is_none_or(|name| name != "supervisors") {
                 found.push(group);
@@ -155,7 +157,7 @@ pub fn remove(node: &Node) {
 
 fn remove_groups(node: &Node) -> bool {
     let mut gone = true;
-    for top in cgroup::directories(&node.name) {
+    for top in cgroup::of_node(&node.name) {
         for group in below(&top).into_iter().chain([top]) {
             gone &= std::fs::remove_dir(group).is_ok();
         }

@@ -10,8 +10,9 @@ use insula_wire::plan::CgroupResources;
 /// version 1, and the limit of reservations beside it where the kernel has one.
 ///
 /// Kubelet sends a limit of 0 for every page size, always. A host without the
-/// controller is therefore tolerated: there the pod's own limit does not exist
-/// either, and refusing would mean that nothing ever runs.
+/// controller, or without pages of a size, is therefore tolerated as long as
+/// the limit is 0: refusing would mean that nothing ever runs, and pages that
+/// do not exist need no limit.
 #[derive(Debug)]
 pub(crate) struct Hugetlb;
 
@@ -43,15 +44,24 @@ impl Isolator for Hugetlb {
 
     fn isolate(&self, change: &mut Change<'_>, want: &CgroupResources) -> Result<(), ApplyError> {
         let Some(version) = change.cgroup().controller("hugetlb") else {
-            return Ok(());
+            return match want.hugepage_limits.iter().find(|(_, limit)| **limit > 0) {
+                None => Ok(()),
+                Some((size, limit)) => Err(Refusal::new(format!(
+                    "a limit of {limit} bytes in pages of {size} cannot be kept: this host has no hugetlb controller"
+                ))
+                .into()),
+            };
         };
         let last = match version {
             Version::V1 => "limit_in_bytes",
             Version::V2 => "max",
         };
         for (size, limit) in &want.hugepage_limits {
-            let value = limit.to_string();
-            change.write("hugetlb", &format!("hugetlb.{size}.{last}"), &value)?;
+            let (value, file) = (limit.to_string(), format!("hugetlb.{size}.{last}"));
+            if *limit == 0 && !change.cgroup().has_file("hugetlb", &file) {
+                continue;
+            }
+            change.write("hugetlb", &file, &value)?;
             let reservations = format!("hugetlb.{size}.rsvd.{last}");
             if change.cgroup().has_file("hugetlb", &reservations) {
                 change.write("hugetlb", &reservations, &value)?;

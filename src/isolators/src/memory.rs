@@ -132,6 +132,20 @@ fn write_v2(change: &mut Change<'_>, want: &CgroupResources) -> Result<(), Apply
             bytes.to_string()
         }
     };
+    let limit = want.memory_limit.map(or_max);
+    // Room is given before it is taken: else what is in use could for a moment
+    // be more than both allow. A running container's limit below its use was
+    // refused before.
+    let grows = match want.memory_limit {
+        Some(limit) if change.is_running() => {
+            let now = change.cgroup().read_number("memory", "memory.max")?;
+            u64::try_from(limit).unwrap_or(u64::MAX) >= now
+        }
+        _ => false,
+    };
+    if let (Some(limit), true) = (&limit, grows) {
+        change.write("memory", "memory.max", limit)?;
+    }
     if let Some(total) = want.memory_swap_limit {
         let swap = match want.memory_limit {
             _ if total < 0 => -1,
@@ -143,8 +157,8 @@ fn write_v2(change: &mut Change<'_>, want: &CgroupResources) -> Result<(), Apply
             change.write("memory", "memory.swap.max", &or_max(swap))?;
         }
     }
-    if let Some(limit) = want.memory_limit {
-        change.write("memory", "memory.max", &or_max(limit))?;
+    if let (Some(limit), false) = (&limit, grows) {
+        change.write("memory", "memory.max", limit)?;
     }
     Ok(())
 }

@@ -169,8 +169,9 @@ pub fn isolate(cgroup: &Cgroup, want: &CgroupResources) -> Result<(), CgroupErro
 }
 
 /// Changes the values of a running container's cgroup: all, or none. What is
-/// `None` or empty in `want` is left as it is.
-pub fn update(cgroup: &Cgroup, want: &CgroupResources) -> Result<(), CgroupError> {
+/// `None` or empty in `want` is left as it is. What comes back can still be
+/// undone, for callers of whom this is one step.
+pub fn update<'a>(cgroup: &'a Cgroup, want: &CgroupResources) -> Result<Change<'a>, CgroupError> {
     let mut change = Change::of_running(cgroup);
     for isolator in isolators() {
         if let Err(cause) = isolator.update(&mut change, want) {
@@ -181,7 +182,7 @@ pub fn update(cgroup: &Cgroup, want: &CgroupResources) -> Result<(), CgroupError
             });
         }
     }
-    Ok(())
+    Ok(change)
 }
 
 /// Measures a cgroup. What cannot be read is left out.

@@ -1,5 +1,7 @@
 //! What this room is told by the daemon's configuration.
 
+use crate::host::booted;
+use insula_sys::cgroup::{Layout, Version};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,12 +29,13 @@ pub struct PodsConfig {
 /// Who makes cgroups (`[cgroup] driver`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CgroupDriver {
-    /// The best that works here: cgroupfs for now.
+    /// systemd where it has booted the machine and cgroups are of version 2,
+    /// else we do.
     #[default]
     Auto,
     /// We do.
     Cgroupfs,
-    /// systemd does; refused at start for now.
+    /// systemd does.
     Systemd,
 }
 
@@ -53,6 +56,29 @@ pub struct Deadlines {
     pub drain: Duration,
     /// A connection to a port of a pod's loopback.
     pub connect: Duration,
+}
+
+// === impl CgroupDriver ===
+
+impl CgroupDriver {
+    /// What `auto` means on this machine. systemd has given up version 1, and
+    /// never kept all of its controllers there.
+    pub(crate) fn decide(self, layout: &Layout) -> Self {
+        match self {
+            Self::Auto if booted() && layout.version() == Version::V2 => Self::Systemd,
+            Self::Auto => Self::Cgroupfs,
+            decided => decided,
+        }
+    }
+
+    /// Its name in configurations, kubelet's included.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
 }
 
 // === impl Deadlines ===

@@ -1,6 +1,8 @@
 //! What every operation needs: the seams, the directories, the records.
 
+use crate::cgroups::{Naming, PodGroup};
 use crate::config::PodsConfig;
+use crate::error::Result;
 use crate::events::Hub;
 use crate::host::Host;
 use crate::ids::PodId;
@@ -8,7 +10,7 @@ use crate::levels::{Levels, Reserved};
 use crate::metrics::Metrics;
 use crate::paths::{Paths, PodDirectory};
 use crate::ports::{ImageStore, PodNetwork};
-use crate::records::Records;
+use crate::records::{PodRecord, Records};
 use crate::registry::Registry;
 use insula_isolators::spec::{NamespaceMode, PodSpec};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 pub(crate) struct Env {
     pub(crate) config: PodsConfig,
     pub(crate) paths: Paths,
+    pub(crate) naming: Naming,
     pub(crate) records: Records,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) images: Arc<dyn ImageStore>,
@@ -57,18 +60,35 @@ impl std::fmt::Debug for Env {
 // === impl Pod ===
 
 impl Pod {
-    pub(crate) fn new(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Self {
-        let (cgroup_path, owns_cgroup) =
-            cgroup(&env.config.cgroup_parent, &spec.cgroup_parent, &id);
-        Self {
+    /// A pod that is to be made. Its parent must fit the cgroup driver.
+    pub(crate) fn new(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Result<Self> {
+        let group = env.naming.pod(&spec.cgroup_parent, &id)?;
+        Ok(Self {
             hostname: hostname(&spec),
-            cgroup_path,
-            owns_cgroup,
+            cgroup_path: group.path,
+            owns_cgroup: group.is_ours,
             directory: env.paths.pod(&id),
             level: None,
             env: Arc::clone(env),
             id,
             spec,
+        })
+    }
+
+    /// A pod on record, which is where it was made, whatever the driver is now.
+    pub(crate) fn recorded(env: &Arc<Env>, record: &PodRecord) -> Self {
+        Self {
+            hostname: record.hostname.clone(),
+            cgroup_path: record.cgroup_path.clone(),
+            owns_cgroup: record.spec.cgroup_parent.trim_matches('/').is_empty(),
+            directory: env.paths.pod(&record.id),
+            level: record
+                .selinux_level
+                .as_deref()
+                .map(|level| env.levels.keep(level)),
+            env: Arc::clone(env),
+            id: record.id.clone(),
+            spec: Arc::clone(&record.spec),
         }
     }
 
@@ -84,22 +104,11 @@ impl Pod {
 
     /// The cgroup of one of its containers, below each hierarchy's root.
     pub(crate) fn container_cgroup(&self, container: &crate::ids::ContainerId) -> String {
-        if self.owns_cgroup {
-            format!("{}/{container}", self.cgroup_path)
-        } else {
-            format!("{}/insula-{container}", self.cgroup_path)
-        }
-    }
-}
-
-/// Where a pod's containers have their groups: in the parent that was asked
-/// for, or else in a group of the pod's own.
-fn cgroup(ours: &str, asked: &str, id: &PodId) -> (String, bool) {
-    let asked = asked.trim_matches('/');
-    if asked.is_empty() {
-        (format!("{}/{id}", ours.trim_matches('/')), true)
-    } else {
-        (asked.to_owned(), false)
+        let group = PodGroup {
+            path: self.cgroup_path.clone(),
+            is_ours: self.owns_cgroup,
+        };
+        self.env.naming.container(&group, container)
     }
 }
 

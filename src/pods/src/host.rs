@@ -4,7 +4,8 @@
 //! are tested against a fake, without root. Its functions block; callers put
 //! them on a thread for it, with a deadline.
 
-use crate::error::Result;
+use crate::config::CgroupDriver;
+use crate::error::{Error, Result};
 use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::ports::ImageFacts;
@@ -14,6 +15,7 @@ use insula_isolators::details::Details;
 use insula_isolators::isolator::Usage;
 use insula_isolators::selinux::Labels;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
+use insula_sys::cgroup::Layout;
 use insula_wire::LaunchPlan;
 use insula_wire::plan::CgroupResources;
 use std::fmt::Debug;
@@ -23,10 +25,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod apparmor;
+mod group;
 mod linux;
 mod relabel;
+mod systemd;
+mod tree;
 
 pub(crate) use linux::LinuxHost;
+pub(crate) use systemd::booted;
+pub(crate) use tree::Tree;
+
+/// Who makes cgroups on this machine where this is configured, tried: an error
+/// says what stands in the way.
+pub async fn try_cgroup_driver(configured: CgroupDriver) -> Result<CgroupDriver> {
+    let layout = Layout::detect().map_err(|error| Error::internal("find cgroups", error))?;
+    let driver = configured.decide(&layout);
+    if driver == CgroupDriver::Systemd {
+        systemd::Systemd::open(&layout, Duration::from_secs(5)).await?;
+    }
+    Ok(driver)
+}
 
 /// The machine.
 pub(crate) trait Host: Debug + Send + Sync + 'static {

@@ -29,6 +29,7 @@
 
 mod adapters;
 mod adopt;
+mod cgroups;
 pub mod config;
 mod connect;
 mod container;
@@ -64,6 +65,7 @@ pub use error::{Cause, Error, Result};
 pub use events::{Event, EventKind, Events};
 pub use exec::{ExecOutput, ExecStreams};
 pub use filter::{ContainerFilter, PodFilter};
+pub use host::try_cgroup_driver;
 pub use ids::{ContainerId, PodId};
 pub use metrics::Metrics;
 pub use pods::Pods;

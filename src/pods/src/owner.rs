@@ -111,11 +111,7 @@ impl Owner {
         record: PodRecord,
         containers: Vec<(ContainerRecord, Option<Arc<dyn crate::host::Group>>)>,
     ) {
-        let mut pod = Pod::new(env, record.id.clone(), Arc::clone(&record.spec));
-        pod.cgroup_path.clone_from(&record.cgroup_path);
-        pod.hostname.clone_from(&record.hostname);
-        let level = record.selinux_level.as_deref();
-        pod.level = level.map(|level| env.levels.keep(level));
+        let pod = Pod::recorded(env, &record);
         let queue = Queue::recorded(record.progress == Progress::Stopped);
         let broken = record.progress == Progress::Broken;
         let stopped = record.progress == Progress::Stopped;
@@ -387,6 +383,7 @@ fn status_of(pod: &Pod, record: &PodRecord, queue: &Queue, supervisor: Option<i3
         supervisor,
         reason: record.reason.clone(),
         message: record.message.clone(),
+        cgroup_path: record.cgroup_path.clone(),
         resources: record.resources.clone(),
         overhead: record.overhead.clone(),
     }

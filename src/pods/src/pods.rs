@@ -1,5 +1,6 @@
 //! The room's front door.
 
+use crate::cgroups::Naming;
 use crate::config::{CgroupDriver, PodsConfig};
 use crate::connect;
 use crate::env::Env;
@@ -8,7 +9,7 @@ use crate::events::{Events, Hub};
 use crate::exec::{self, ExecOutput, ExecStreams};
 use crate::files::{self, blocking};
 use crate::filter::{ContainerFilter, PodFilter};
-use crate::host::{Host, LinuxHost};
+use crate::host::{Host, LinuxHost, Tree};
 use crate::ids::{ContainerId, PodId};
 use crate::levels::Levels;
 use crate::metrics::Metrics;
@@ -18,10 +19,12 @@ use crate::ports::{ImageStore, PodNetwork};
 use crate::reconcile;
 use crate::records::{self, Found, Progress, Records};
 use crate::registry::{Claimed, Handle, Making, Registry, View};
-use crate::sandbox::make;
+use crate::sandbox::{make, resources};
 use crate::session::{self, AttachStreams, Session};
 use crate::stats::{self, ContainerStats, Measured, PodMetrics, PodStats};
-use crate::status::{Condition, ContainerState, ContainerStatus, PodStatus, RuntimeStatus};
+use crate::status::{
+    Condition, ContainerState, ContainerStatus, PodState, PodStatus, RuntimeStatus,
+};
 use insula_isolators::isolator::HostFacts;
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_wire::{LaunchPlan, OsText};
@@ -55,13 +58,12 @@ impl Pods {
         network: impl PodNetwork,
         host: HostFacts,
     ) -> Result<Self> {
-        if config.cgroup_driver == CgroupDriver::Systemd {
-            return Err(Error::Unimplemented(
-                "[cgroup] driver = \"systemd\" is not supported yet: set it to \"cgroupfs\" or \"auto\", and kubelet's cgroupDriver to \"cgroupfs\""
-                    .to_owned(),
-            ));
-        }
-        let host = LinuxHost::new(&config, host)?;
+        let config = PodsConfig {
+            cgroup_driver: config.cgroup_driver.decide(&host.cgroup),
+            ..config
+        };
+        let groups = Tree::open(&config, &host.cgroup).await?;
+        let host = LinuxHost::new(&config, host, groups)?;
         Self::open_on(config, Arc::new(images), Arc::new(network), Arc::new(host)).await
     }
 
@@ -75,6 +77,7 @@ impl Pods {
         let paths = Paths::new(&config.state, &config.root);
         let metrics = Metrics::new()?;
         let env = Arc::new(Env {
+            naming: Naming::new(config.cgroup_driver, &config.cgroup_parent)?,
             records: Records::new(paths.clone(), &records::boot_id()?),
             registry: Registry::default(),
             levels: Levels::default(),
@@ -428,7 +431,8 @@ impl Pods {
         stats::sample(&self.env).await
     }
 
-    /// Records what kubelet gave a pod; its cgroup is kubelet's own.
+    /// Records what kubelet gave a pod, whose cgroup is kubelet's own. A pod
+    /// that has one here, since it named no parent, is given the limits.
     pub async fn update_sandbox_resources(
         &self,
         id: &str,
@@ -436,6 +440,18 @@ impl Pods {
         resources: Option<Resources>,
     ) -> Result<()> {
         let (_, handle) = self.env.registry.pod(id)?;
+        let snapshot = Arc::clone(&handle.snapshot.borrow());
+        let deadline = self.env.config.deadlines.supervisor;
+        if snapshot.pod.state == PodState::Ready {
+            resources::update_group(
+                &self.env.host,
+                &snapshot,
+                resources.as_ref(),
+                overhead.as_ref(),
+                deadline,
+            )
+            .await?;
+        }
         let want = Want::Record {
             overhead: overhead.map(Box::new),
             resources: resources.map(Box::new),
@@ -461,6 +477,12 @@ impl Pods {
             runtime,
             network: self.env.network.condition().await,
         }
+    }
+
+    /// Who makes cgroups: never [`CgroupDriver::Auto`]. Kubelet has to use the
+    /// same.
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        self.env.config.cgroup_driver
     }
 
     /// The launch plan that a container was made from.

@@ -4,6 +4,7 @@
 //! later can be mistaken for a leftover. The removal itself goes on beside the
 //! daemon's work. Each thing found is counted and logged.
 
+use crate::cgroups::container_of;
 use crate::env::Env;
 use crate::error::Result;
 use crate::files::{self, blocking};
@@ -23,7 +24,15 @@ pub(crate) struct Leftovers {
     /// Directories of volumes and of containers without a record.
     directories: Vec<PathBuf>,
     namespaces: Vec<PathBuf>,
-    groups: Vec<String>,
+    groups: Vec<Group>,
+}
+
+/// A group that belongs to nobody.
+#[derive(Debug)]
+struct Group {
+    path: String,
+    /// It was a container's, by its name and its place in a pod on record.
+    was_containers: bool,
 }
 
 /// Lists what belongs to nobody.
@@ -102,17 +111,26 @@ impl Leftovers {
         parents: &[(PodId, String)],
         containers: &BTreeSet<ContainerId>,
     ) -> Result<()> {
-        let ours = env.config.cgroup_parent.trim_matches('/');
-        for name in env.host.groups_below(ours)? {
-            if PodId::parse(&name).is_ok() && !self.pods.contains(name.as_str()) {
-                self.groups.push(format!("{ours}/{name}"));
+        let ours = env.naming.parent();
+        for name in env.host.groups_below(&ours)? {
+            if env
+                .naming
+                .pod_of(&name)
+                .is_some_and(|id| !self.pods.contains(&id))
+            {
+                self.groups.push(Group {
+                    path: format!("{ours}/{name}"),
+                    was_containers: false,
+                });
             }
         }
         for (_, parent) in parents {
             for name in env.host.groups_below(parent)? {
-                let id = name.strip_prefix("insula-").unwrap_or(&name);
-                if ContainerId::parse(id).is_ok() && !containers.contains(id) {
-                    self.groups.push(format!("{parent}/{name}"));
+                if container_of(&name).is_some_and(|id| !containers.contains(&id)) {
+                    self.groups.push(Group {
+                        path: format!("{parent}/{name}"),
+                        was_containers: true,
+                    });
                 }
             }
         }
@@ -125,7 +143,11 @@ impl Leftovers {
             count(&env, "pod", undo(&env, pod).await.map(|()| 1));
         }
         let deadline = env.config.deadlines.kill;
-        for path in self.groups {
+        for Group {
+            path,
+            was_containers,
+        } in self.groups
+        {
             let host = Arc::clone(&env.host);
             let known = self
                 .unfinished
@@ -138,7 +160,7 @@ impl Leftovers {
                 // A child that was blocked when the daemon died ends with its
                 // supervisor or is killed by the pod's owner. What runs here
                 // for another reason may belong to another daemon.
-                if !known && !group.is_empty() && !path.contains("/insula-") {
+                if !known && !was_containers && !group.is_empty() {
                     tracing::warn!(
                         cgroup = path,
                         "a cgroup of no pod on record holds processes and is left alone"
@@ -187,11 +209,7 @@ impl Leftovers {
 /// Undoes a pod that was being made when the daemon died. Nobody was told of
 /// it, so its supervisor is killed if it lives.
 async fn undo(env: &Arc<Env>, record: &PodRecord) -> Result<()> {
-    let pod = Arc::new(crate::env::Pod::new(
-        env,
-        record.id.clone(),
-        Arc::clone(&record.spec),
-    ));
+    let pod = Arc::new(crate::env::Pod::recorded(env, record));
     let directory = pod.directory.clone();
     let host = Arc::clone(&env.host);
     let deadline = env.config.deadlines.adopt;

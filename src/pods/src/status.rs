@@ -29,6 +29,8 @@ pub struct PodStatus {
     pub reason: String,
     /// Why it is not ready, for people; empty when it is.
     pub message: String,
+    /// cgroup around those of its containers, below each hierarchy's root.
+    pub cgroup_path: String,
     /// Resources and overhead as last told by `update_sandbox_resources`, else
     /// those of the spec.
     pub resources: Option<Resources>,

@@ -13,6 +13,7 @@ use crate::attach::Copies;
 use crate::cgroup::ExecGroup;
 use crate::launch::report::{Go, ProgramName};
 use crate::log::{Lines, Log};
+use crate::oom::OomKills;
 use crate::poll::Output;
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child};
@@ -60,6 +61,8 @@ pub struct Container {
     pub program: ProgramName,
     /// The request that waits for the next step.
     pub pending: Option<u64>,
+    /// What the kernel killed in it.
+    pub oom: OomKills,
     /// Groups of execs that were killed and could not be removed yet.
     pub spent_groups: Vec<ExecGroup>,
     started_at: i64,
@@ -85,6 +88,8 @@ pub enum State {
         code: i32,
         /// Nanoseconds since the epoch.
         finished_at: i64,
+        /// The kernel ended it for want of memory.
+        oom_killed: bool,
         /// When reading stops at the latest.
         deadline: Instant,
     },
@@ -150,6 +155,7 @@ impl Container {
             outcome,
             program: ProgramName::default(),
             pending: None,
+            oom: OomKills::default(),
             spent_groups: Vec::new(),
             started_at: 0,
             exit_record,
@@ -189,13 +195,22 @@ impl Container {
     /// Its program runs from now on.
     pub fn run(&mut self) -> i64 {
         self.started_at = now_nanoseconds();
+        self.oom = OomKills::watch(&self.cgroup);
         self.state = State::Running;
         self.started_at
+    }
+
+    /// Its main process lives on after whatever the kernel killed.
+    pub fn outlive_kills(&mut self) {
+        if let Some(main) = &self.main {
+            self.oom.lives_on(&self.cgroup, main.pid);
+        }
     }
 
     /// Its main process ended. What is left in its cgroup is killed, unless its
     /// own PID namespace has seen to that.
     pub fn end(&mut self, code: i32) {
+        let oom_killed = code == 137 && self.oom.ended_it(&self.cgroup);
         if !self.own_pid_namespace {
             // Whatever survives this is found by the daemon's clean-up.
             let _ = self.cgroup.kill_now();
@@ -203,6 +218,7 @@ impl Container {
         self.state = State::Draining {
             code,
             finished_at: now_nanoseconds(),
+            oom_killed,
             deadline: Instant::now() + DRAIN,
         };
     }
@@ -226,7 +242,10 @@ impl Container {
     /// Ends the draining: the log is complete, the record is written.
     pub fn settle(&mut self) -> Option<Exit> {
         let State::Draining {
-            code, finished_at, ..
+            code,
+            finished_at,
+            oom_killed,
+            ..
         } = self.state
         else {
             return None;
@@ -235,7 +254,7 @@ impl Container {
             code,
             finished_at,
             started_at: self.started_at,
-            oom_killed: code == 137 && self.cgroup.oom_kills().is_ok_and(|kills| kills > 0),
+            oom_killed,
             output_cut: !self.outputs.is_empty(),
         };
         self.stdin = None;

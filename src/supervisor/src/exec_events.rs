@@ -4,7 +4,9 @@ use crate::container::Container;
 use crate::exec::Cause;
 use crate::launch::report::{Report, system_failure};
 use crate::poll::{Output, Source};
-use crate::process_events::{READ, TURN, launch_failure, reap, reap_traced, receive, take_outcome};
+use crate::process_events::{
+    KILLED, READ, TURN, launch_failure, reap, reap_traced, receive, take_outcome,
+};
 use crate::streams::set_nonblocking;
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::fork;
@@ -165,6 +167,13 @@ impl Supervisor {
         };
         self.poll.remove(&Source::ExecMain(id), &main.pidfd);
         let timed_out = exec.timed_out();
+        if code == KILLED
+            && exec.killed.is_none()
+            && let Some(container) = self.containers.get_mut(&exec.container_id)
+        {
+            // It may be the one that the kernel has killed.
+            container.outlive_kills();
+        }
         self.forget_exec(id);
         self.tell(Event::ExecExited {
             exec_id: id,

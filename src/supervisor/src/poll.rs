@@ -20,6 +20,8 @@ pub enum Source {
     ContainerIntermediate(String),
     /// A container's main process.
     ContainerMain(String),
+    /// The kernel's count of what it killed in a container.
+    ContainerMemory(String),
     /// A container's output.
     ContainerOutput(String, Output),
     /// The socket pair to an exec's child.
@@ -82,6 +84,11 @@ impl Poll {
     pub fn add_writer(&mut self, source: Source, fd: impl AsFd) -> Result<()> {
         // EPOLLERR is told without being asked for.
         self.watch(source, fd, EventFlags::empty())
+    }
+
+    /// Watches a file of cgroupfs, which tells of each change once it was read.
+    pub fn add_file(&mut self, source: Source, file: impl AsFd) -> Result<()> {
+        self.watch(source, file, EventFlags::PRI | EventFlags::ET)
     }
 
     fn watch(&mut self, source: Source, fd: impl AsFd, flags: EventFlags) -> Result<()> {

@@ -20,7 +20,7 @@ pub const READ: usize = 256 * 1024;
 pub const TURN: usize = 1 << 20;
 
 /// The exit code of a process that SIGKILL ended.
-const KILLED: i32 = 137;
+pub const KILLED: i32 = 137;
 
 // === impl Supervisor ===
 
@@ -31,6 +31,7 @@ impl Supervisor {
             Source::ContainerChild(id) => self.container_report(id),
             Source::ContainerIntermediate(id) => self.container_intermediate_ended(id),
             Source::ContainerMain(id) => self.container_ended(id),
+            Source::ContainerMemory(id) => self.container_memory(id),
             Source::ContainerOutput(id, which) => self.container_output(id, *which),
             Source::ExecChild(id) => self.exec_report(*id),
             Source::ExecIntermediate(id) => self.exec_intermediate_ended(*id),
@@ -183,6 +184,7 @@ impl Supervisor {
         };
         let started_at = container.run();
         let (pid, pending) = (container.pid(), container.pending.take());
+        self.watch_memory(id);
         self.reply_pending(pending, Ok(Answer::Started { pid, started_at }));
     }
 
@@ -203,6 +205,35 @@ impl Supervisor {
             .flatten()
             .map(|child| child.pid)
             .collect()
+    }
+
+    fn watch_memory(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        if let Some(events) = &container.oom.events {
+            let source = Source::ContainerMemory(id.to_owned());
+            if let Err(error) = self.poll.add_file(source, events) {
+                eprintln!("the memory of container {id} cannot be watched: {error}");
+            }
+        }
+        // What happened while it was not watched, and so that more is told.
+        container.oom.note(&container.cgroup);
+    }
+
+    fn unwatch_memory(&mut self, id: &str) {
+        if let Some(container) = self.containers.get_mut(id)
+            && let Some(events) = container.oom.events.take()
+        {
+            self.poll
+                .remove(&Source::ContainerMemory(id.to_owned()), &events);
+        }
+    }
+
+    fn container_memory(&mut self, id: &str) {
+        if let Ok(container) = self.container(id) {
+            container.oom.note(&container.cgroup);
+        }
     }
 
     fn container_intermediate_ended(&mut self, id: &str) {
@@ -296,6 +327,7 @@ impl Supervisor {
         let pending = container.pending.take();
         let creating = matches!(container.state, State::Forked | State::Building);
         container.end(code);
+        self.unwatch_memory(id);
         if creating {
             self.unwatch_container(id);
             self.containers.remove(id);
@@ -315,6 +347,7 @@ impl Supervisor {
     }
 
     fn unwatch_container(&mut self, id: &str) {
+        self.unwatch_memory(id);
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };

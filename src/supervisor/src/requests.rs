@@ -152,6 +152,8 @@ impl Supervisor {
 
     fn kill_all(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
         let container = self.container(container_id)?;
+        // What it dies of from now on is our doing.
+        container.outlive_kills();
         let by_cgroup = container.cgroup.kill_now();
         for child in [&container.main, &container.intermediate]
             .into_iter()

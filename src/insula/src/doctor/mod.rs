@@ -9,6 +9,7 @@ mod files;
 mod labels;
 pub(crate) mod probe;
 
+use insula_pods::CgroupDriver;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -42,6 +43,8 @@ pub(crate) enum State {
 pub(crate) struct Places {
     /// Directory of durable state.
     pub(crate) root: PathBuf,
+    /// Who is to make cgroups.
+    pub(crate) cgroup_driver: CgroupDriver,
     /// Directory of network configurations.
     pub(crate) cni_conf_dir: PathBuf,
     /// Directories of network plugins.
@@ -57,6 +60,7 @@ pub(crate) struct Places {
 pub(crate) fn examine(places: &Places) -> Vec<Row> {
     let mut rows = vec![probe::kernel(), probe::root_rights()];
     rows.extend(probe::cgroups());
+    rows.push(probe::cgroup_driver(places.cgroup_driver));
     rows.extend([
         probe::overlay(&places.root),
         probe::paths_in_root(),
@@ -115,7 +119,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::{Places, State, examine};
+    use super::{CgroupDriver, Places, State, examine};
 
     #[test]
     fn every_row_that_is_not_ok_says_what_is_lost() {
@@ -123,6 +127,7 @@ mod tests {
         let nowhere = directory.path().join("nowhere");
         let rows = examine(&Places {
             root: directory.path().into(),
+            cgroup_driver: CgroupDriver::Auto,
             cni_conf_dir: nowhere.clone(),
             cni_bin_dirs: vec![nowhere.clone()],
             registry_config: vec![nowhere.clone()],

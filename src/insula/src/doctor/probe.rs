@@ -1,6 +1,7 @@
 //! The kernel, probed by using it.
 
 use super::Row;
+use insula_pods::CgroupDriver;
 use insula_sys::cgroup::{Layout, Version};
 use insula_sys::mount::{Attributes, clone_tree, new_filesystem, set_attributes};
 use rustix::fs::OFlags;
@@ -102,6 +103,33 @@ pub(super) fn cgroups() -> Vec<Row> {
         }
     }));
     rows
+}
+
+/// Who makes cgroups here, and whether that works: with systemd, D-Bus has to
+/// answer.
+pub(super) fn cgroup_driver(configured: CgroupDriver) -> Row {
+    let name = "cgroup driver";
+    // Whatever runtime the caller is on cannot be blocked.
+    let asked = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        runtime
+            .block_on(insula_pods::try_cgroup_driver(configured))
+            .map_err(|error| error.to_string())
+    });
+    let tried = asked
+        .join()
+        .unwrap_or_else(|_| Err("the probe broke off".to_owned()))
+        .map(|driver| match (configured, driver) {
+            (CgroupDriver::Auto, CgroupDriver::Systemd) => {
+                "systemd, which has booted this machine".to_owned()
+            }
+            (CgroupDriver::Auto, driver) => format!("{}, chosen by auto", driver.name()),
+            (_, driver) => driver.name().to_owned(),
+        });
+    Row::tried(name, tried, "the daemon does not start")
 }
 
 /// An overlay with a volatile upper directory, as containers have, on the file

@@ -48,10 +48,7 @@ impl Rooms {
         .map_err(|error| system("this host")(error.to_string()))?;
         let recursive_read_only_mounts = host.recursive_readonly;
         let pods_config = PodsConfig {
-            cgroup_driver: match config.cgroup.driver {
-                super::config::CgroupDriver::Auto => CgroupDriver::Auto,
-                super::config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-            },
+            cgroup_driver: cgroup_driver(config),
             cgroup_parent: config.cgroup.parent.clone(),
             device_ownership: config.security.device_ownership_from_security_context,
             ..PodsConfig::new(&config.root, &config.state, supervisor)
@@ -112,10 +109,19 @@ fn node(
 pub(crate) fn places(config: &Config, supervisor: &Path) -> Places {
     Places {
         root: config.root.clone(),
+        cgroup_driver: cgroup_driver(config),
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dirs.clone(),
         registry_config: config.registry.config_path.clone(),
         supervisor: supervisor.to_owned(),
+    }
+}
+
+fn cgroup_driver(config: &Config) -> CgroupDriver {
+    match config.cgroup.driver {
+        super::config::CgroupDriver::Auto => CgroupDriver::Auto,
+        super::config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        super::config::CgroupDriver::Systemd => CgroupDriver::Systemd,
     }
 }
 

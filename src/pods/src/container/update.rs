@@ -7,11 +7,13 @@ use crate::files::blocking;
 use insula_isolators::spec::Resources;
 use std::sync::Arc;
 
-/// Writes new limits into a container's cgroup, all or none.
+/// Writes new limits into a container's cgroup, all or none. `before` are those
+/// in force.
 pub(crate) async fn update(
     pod: Arc<Pod>,
     container: Arc<Container>,
-    want: Resources,
+    before: &Resources,
+    want: &Resources,
 ) -> Result<()> {
     let Some(group) = container.group.clone() else {
         return Err(Error::FailedPrecondition(format!(
@@ -19,10 +21,24 @@ pub(crate) async fn update(
             container.id
         )));
     };
-    let limits = pod.env.host.plan_resources(&want)?;
+    let limits = pod.env.host.plan_resources(&complete(before, want))?;
     let stage = format!("update the limits of container {}", container.id);
     let deadline = pod.env.config.deadlines.supervisor;
     blocking(stage, deadline, move || group.update(&limits)).await
+}
+
+/// An update with what belongs to its values: the limit of memory and that of
+/// memory and swap are judged and written together.
+fn complete(before: &Resources, update: &Resources) -> Resources {
+    if update.memory_limit_in_bytes == 0 && update.memory_swap_limit_in_bytes == 0 {
+        return update.clone();
+    }
+    let both = merge(before, update);
+    Resources {
+        memory_limit_in_bytes: both.memory_limit_in_bytes,
+        memory_swap_limit_in_bytes: both.memory_swap_limit_in_bytes,
+        ..update.clone()
+    }
 }
 
 /// The resources in force after an update: what it did not set stays.
@@ -64,8 +80,27 @@ pub(crate) fn merge(before: &Resources, update: &Resources) -> Resources {
 
 #[cfg(test)]
 mod tests {
-    use super::merge;
+    use super::{complete, merge};
     use insula_isolators::spec::Resources;
+
+    #[test]
+    fn memory_and_swap_are_judged_together() {
+        let of = |memory, swap| Resources {
+            memory_limit_in_bytes: memory,
+            memory_swap_limit_in_bytes: swap,
+            ..Resources::default()
+        };
+        for (before, update, expected) in [
+            ((64, 0), (0, 0), (0, 0)),
+            ((64, 0), (96, 0), (96, 0)),
+            ((64, 128), (96, 0), (96, 128)),
+            ((64, 128), (0, 256), (64, 256)),
+            ((64, 0), (0, -1), (64, -1)),
+        ] {
+            let found = complete(&of(before.0, before.1), &of(update.0, update.1));
+            assert_eq!(found, of(expected.0, expected.1), "{before:?} {update:?}");
+        }
+    }
 
     #[test]
     fn what_an_update_does_not_set_stays() {

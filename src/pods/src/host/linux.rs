@@ -2,7 +2,7 @@
 
 use super::apparmor::AppArmor;
 use super::relabel;
-use super::{Group, Host, PlanRequest, Process};
+use super::{Group, Host, PlanRequest, Process, Tree};
 use crate::config::PodsConfig;
 use crate::error::{Error, Result};
 use crate::files;
@@ -10,14 +10,13 @@ use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
-use insula_isolators::details::{Details, details};
+use insula_isolators::details::Details;
 use insula_isolators::host::{device_nodes, read_seccomp_profile, resolve_devices};
-use insula_isolators::isolator::{ApplyError, HostFacts, Usage};
+use insula_isolators::isolator::{HostFacts, Usage};
 use insula_isolators::seccomp::Filters;
 use insula_isolators::selinux::{self, Labels};
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
-use insula_isolators::{CgroupError, PlanError, PodView};
-use insula_sys::cgroup::{Cgroup, CgroupPath, Layout};
+use insula_isolators::{PlanError, PodView};
 use insula_sys::supervisor::SealedProgram;
 use insula_sys::{mount, namespace, seqpacket};
 use insula_wire::LaunchPlan;
@@ -29,10 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Processes of a pod that are counted; there are no more than 4 million on a
-/// machine.
-const PROCESSES: usize = 1 << 22;
-
 /// The kernel, through `insula-sys` and the isolators.
 #[derive(Debug)]
 pub(crate) struct LinuxHost {
@@ -41,55 +36,29 @@ pub(crate) struct LinuxHost {
     /// `None` where it is not enabled.
     apparmor: Option<AppArmor>,
     program: SealedProgram,
-    supervisors: Cgroup,
     filters: Filters,
-    /// Groups that all pods share, outermost first.
-    shared: [CgroupPath; 2],
+    groups: Tree,
 }
-
-#[derive(Debug)]
-struct LinuxGroup(Cgroup);
 
 // === impl LinuxHost ===
 
 impl LinuxHost {
-    /// Loads the supervisor's program and makes the cgroup of supervisors.
-    pub(crate) fn new(config: &PodsConfig, facts: HostFacts) -> Result<Self> {
+    /// Loads the supervisor's program.
+    pub(crate) fn new(config: &PodsConfig, facts: HostFacts, groups: Tree) -> Result<Self> {
         let program = SealedProgram::load(&config.supervisor_path).map_err(|error| {
             Error::internal(
                 "load the supervisor's program",
                 format!("{error}; it is installed beside the daemon as `insula-pod`"),
             )
         })?;
-        let parent = parse(config.cgroup_parent.trim_matches('/'))?;
-        let path = parse(&format!("{parent}/supervisors"))?;
-        let supervisors = Cgroup::create(&facts.cgroup, &path)
-            .map_err(|error| Error::internal("make the cgroup of supervisors", error))?;
         Ok(Self {
             device_ownership: config.device_ownership,
             apparmor: facts.apparmor.then(AppArmor::load),
             facts,
             program,
-            supervisors,
             filters: Filters::default(),
-            shared: [parent, path],
+            groups,
         })
-    }
-
-    fn layout(&self) -> &Layout {
-        &self.facts.cgroup
-    }
-}
-
-impl Drop for LinuxHost {
-    /// Nothing is left of a daemon that ends without pods. With pods, their
-    /// supervisors hold the groups.
-    fn drop(&mut self) {
-        for group in self.shared.iter().rev() {
-            if !self.remove_empty_group(group.as_str()) {
-                break;
-            }
-        }
     }
 }
 
@@ -167,10 +136,9 @@ impl Host for LinuxHost {
     }
 
     fn place_supervisor(&self, pid: i32) -> Result<()> {
-        std::iter::once(pid)
-            .chain(children(pid))
-            .try_for_each(|process| self.supervisors.place(process))
-            .map_err(|error| Error::internal("place the pod's supervisor in its cgroup", error))
+        let mut processes = vec![pid];
+        processes.extend(children(pid));
+        self.groups.place_supervisor(&processes)
     }
 
     fn bind_network_namespace(&self, namespace: BorrowedFd<'_>, path: &Path) -> Result<()> {
@@ -261,65 +229,23 @@ impl Host for LinuxHost {
     }
 
     fn missing_groups(&self, path: &str) -> Result<Vec<String>> {
-        let path = parse(path)?;
-        let mut missing = Vec::new();
-        let mut next = Some(path);
-        while let Some(group) = next {
-            match Cgroup::open(self.layout(), &group) {
-                Ok(_) => break,
-                Err(error) if error.errno() == Errno::NOENT => {
-                    next = group.parent();
-                    missing.push(group.to_string());
-                }
-                Err(error) => return Err(Error::internal("look for cgroups", error)),
-            }
-        }
-        missing.reverse();
-        Ok(missing)
+        self.groups.missing(path)
     }
 
     fn make_group(&self, path: &str) -> Result<Arc<dyn Group>> {
-        let group = Cgroup::create(self.layout(), &parse(path)?)
-            .map_err(|error| Error::internal("make the container's cgroup", error))?;
-        Ok(Arc::new(LinuxGroup(group)))
+        self.groups.make(path)
     }
 
     fn open_group(&self, path: &str) -> Result<Option<Arc<dyn Group>>> {
-        match Cgroup::open(self.layout(), &parse(path)?) {
-            Ok(group) => Ok(Some(Arc::new(LinuxGroup(group)))),
-            Err(error) if error.errno() == Errno::NOENT => Ok(None),
-            Err(error) => Err(Error::internal("open a cgroup", error)),
-        }
+        self.groups.open_group(path)
     }
 
     fn remove_empty_group(&self, path: &str) -> bool {
-        let Ok(path) = parse(path) else {
-            return false;
-        };
-        // Not `Cgroup::remove`, which also takes what is below.
-        self.layout()
-            .hierarchies()
-            .iter()
-            .fold(true, |gone, hierarchy| {
-                match std::fs::remove_dir(hierarchy.mount_point.join(path.as_str())) {
-                    Ok(()) => gone,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone,
-                    Err(error) => {
-                        tracing::debug!(cgroup = %path, %error, "a cgroup stays");
-                        false
-                    }
-                }
-            })
+        self.groups.remove_empty(path)
     }
 
     fn groups_below(&self, path: &str) -> Result<Vec<String>> {
-        match Cgroup::open(self.layout(), &parse(path)?) {
-            Ok(group) => group
-                .children()
-                .map_err(|error| Error::internal("list cgroups", error)),
-            Err(error) if error.errno() == Errno::NOENT => Ok(Vec::new()),
-            Err(error) => Err(Error::internal("list cgroups", error)),
-        }
+        self.groups.below(path)
     }
 
     fn tcp_socket(&self, path: Option<&Path>, ipv6: bool) -> Result<OwnedFd> {
@@ -365,10 +291,7 @@ impl Host for LinuxHost {
     }
 
     fn sample(&self) -> (Usage, Details) {
-        (
-            insula_isolators::usage(&self.supervisors),
-            details(&self.supervisors),
-        )
+        self.groups.sample()
     }
 }
 
@@ -386,70 +309,6 @@ fn interface_usage(counters: namespace::InterfaceCounters) -> InterfaceUsage {
     }
 }
 
-// === impl LinuxGroup ===
-
-impl Group for LinuxGroup {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.0.descriptors()
-    }
-
-    fn takes_births(&self) -> bool {
-        true
-    }
-
-    fn place(&self, pid: i32) -> Result<()> {
-        self.0
-            .place(pid)
-            .map_err(|error| Error::internal("place the container in its cgroup", error))
-    }
-
-    fn apply(&self, want: &CgroupResources) -> Result<()> {
-        insula_isolators::isolate(&self.0, want).map_err(cgroup_error)
-    }
-
-    fn update(&self, want: &CgroupResources) -> Result<()> {
-        insula_isolators::update(&self.0, want).map_err(cgroup_error)
-    }
-
-    fn usage(&self) -> Usage {
-        insula_isolators::usage(&self.0)
-    }
-
-    fn details(&self) -> Details {
-        details(&self.0)
-    }
-
-    fn processes(&self) -> Option<u64> {
-        let pids = self.0.processes_below(PROCESSES).ok()?;
-        Some(pids.len() as u64)
-    }
-
-    fn is_gone(&self) -> bool {
-        self.0.is_gone()
-    }
-
-    fn kill(&self, deadline: Duration) -> Result<()> {
-        match self.0.kill(deadline) {
-            Ok(()) => Ok(()),
-            // It is gone, with all that was in it.
-            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NODEV) => Ok(()),
-            Err(error) => Err(Error::internal("kill the container's cgroup", error)),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty().unwrap_or(false)
-    }
-
-    fn remove(&self, deadline: Duration) -> Result<()> {
-        match self.0.remove(deadline) {
-            Ok(()) => Ok(()),
-            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NODEV) => Ok(()),
-            Err(error) => Err(Error::internal("remove the container's cgroup", error)),
-        }
-    }
-}
-
 /// The children of a single-threaded process (proc(5), `/proc/pid/task/tid/children`).
 fn children(pid: i32) -> Vec<i32> {
     // One that has ended has none, and its end is noticed elsewhere.
@@ -460,22 +319,10 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-fn parse(path: &str) -> Result<CgroupPath> {
-    path.parse()
-        .map_err(|error: insula_sys::cgroup::InvalidPath| Error::InvalidArgument(error.to_string()))
-}
-
 fn plan_error(error: PlanError) -> Error {
     match error {
         PlanError::Refused { .. } => Error::InvalidArgument(error.to_string()),
         PlanError::Conflict(_) => Error::internal("plan the container", error),
-    }
-}
-
-fn cgroup_error(error: CgroupError) -> Error {
-    match &error.cause {
-        ApplyError::Refused(_) => Error::InvalidArgument(error.to_string()),
-        ApplyError::System(_) => Error::internal("write the container's limits", error),
     }
 }
 

@@ -71,8 +71,13 @@ impl Owner {
                 overhead,
                 resources,
             } => {
-                self.record.overhead = overhead.as_deref().cloned();
-                self.record.resources = resources.as_deref().cloned();
+                // What is not told stays.
+                if let Some(overhead) = overhead {
+                    self.record.overhead = Some(overhead.as_ref().clone());
+                }
+                if let Some(resources) = resources {
+                    self.record.resources = Some(resources.as_ref().clone());
+                }
                 self.write_pod();
                 ask.answer(Ok(Given::Nothing));
                 Err(None)
@@ -192,9 +197,10 @@ impl Owner {
             return;
         };
         let (pod, container) = (Arc::clone(&self.pod), Arc::clone(&entry.container));
-        let merged = update::merge(&entry.record.resources, &want);
+        let before = entry.record.resources.clone();
+        let merged = update::merge(&before, &want);
         self.fly(ticket, reply, async move {
-            let result = update::update(pod, container, want).await;
+            let result = update::update(pod, container, &before, &want).await;
             Finished::Updated(id, Box::new(merged), result)
         });
     }

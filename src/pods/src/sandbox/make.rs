@@ -29,7 +29,7 @@ pub(crate) async fn make(env: &Arc<Env>, id: PodId, spec: Arc<PodSpec>) -> Resul
     let metadata = &spec.metadata;
     let span =
         info_span!("run pod", pod = %id, namespace = metadata.namespace, name = metadata.name);
-    let mut pod = Pod::new(env, id, spec);
+    let mut pod = Pod::new(env, id, spec)?;
     if env.host.has_selinux_levels() {
         pod.level = Some(level(&pod)?);
     }

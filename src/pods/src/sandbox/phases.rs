@@ -8,7 +8,7 @@
 //! As with containers, each phase is consumed by the next, and `fail` undoes
 //! what exists, the last part first.
 
-use super::{files as pod_files, plan};
+use super::{files as pod_files, plan, resources};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -125,6 +125,23 @@ impl Begun {
         }
     }
 
+    /// Removes the groups that were made for the pod.
+    async fn remove_groups(&self) {
+        let (pod, made) = (Arc::clone(&self.pod), self.record.made_cgroups.clone());
+        let stage = format!("remove the cgroups of pod {}", pod.id);
+        let deadline = pod.env.config.deadlines.supervisor;
+        let removed = blocking(stage, deadline, move || {
+            for group in made.iter().rev() {
+                // One that is in use is another pod's by now.
+                if !pod.env.host.remove_empty_group(group) {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        report(&self.pod, "groups", removed.await);
+    }
+
     pub(super) fn fail(self) {
         report(
             &self.pod,
@@ -205,8 +222,8 @@ impl Isolated {
             deadlines.supervisor,
             move || placing.env.host.place_supervisor(pid),
         );
-        let (placed, ips) = tokio::join!(place, self.ips());
-        let result = match (placed, ips) {
+        let (placed, grouped, ips) = tokio::join!(place, resources::make_group(&pod), self.ips());
+        let result = match (placed.and(grouped), ips) {
             (Ok(()), Ok(ips)) => self.write_files(ips).await,
             (Err(error), Ok(_)) | (_, Err(error)) => Err(error),
         };
@@ -218,6 +235,7 @@ impl Isolated {
             Err(error) => {
                 // Even one that failed may have done half of it.
                 report(&pod, "network", detach(&pod).await);
+                self.before.before.remove_groups().await;
                 Err((self, error))
             }
         }
@@ -278,6 +296,7 @@ impl Attached {
     pub(super) async fn fail(self) {
         let pod = &self.before.before.before.pod;
         report(pod, "network", detach(pod).await);
+        self.before.before.before.remove_groups().await;
         self.before.fail().await;
     }
 }

@@ -21,6 +21,7 @@ fn spec(name: &str, command: &str) -> ContainerSpec {
 
 fn empty_pod() -> Snapshot {
     let pod = PodStatus {
+        cgroup_path: "insula/pod".to_owned(),
         id: PodId::random().unwrap(),
         spec: Arc::new(pod_spec("web")),
         state: PodState::Ready,

@@ -326,7 +326,10 @@ impl Host for Machine {
     fn make_group(&self, path: &str) -> Result<Arc<dyn Group>> {
         self.check(Fault::MakeGroup)?;
         let mut world = self.world();
-        if let Some((parent, _)) = path.rsplit_once('/') {
+        // The group that all pods share is not one of theirs.
+        if let Some((parent, _)) = path.rsplit_once('/')
+            && parent.contains('/')
+        {
             world.groups.insert(parent.to_owned());
         }
         world.groups.insert(path.to_owned());

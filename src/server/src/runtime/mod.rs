@@ -237,7 +237,7 @@ impl RuntimeService for Service {
     ) -> Answer<RuntimeConfigResponse> {
         let asked = request.into_inner();
         let call = Call::polled("RuntimeConfig");
-        self.answer(call, async { Ok(status::runtime_config(asked)) })
+        self.answer(call, async { Ok(status::runtime_config(self, asked)) })
             .await
     }
 

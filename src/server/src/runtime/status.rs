@@ -66,10 +66,16 @@ pub(super) async fn status(
 }
 
 /// Since 1.37 a kubelet does not start without this answer.
-pub(super) fn runtime_config(_: RuntimeConfigRequest) -> RuntimeConfigResponse {
+pub(super) fn runtime_config(service: &Service, _: RuntimeConfigRequest) -> RuntimeConfigResponse {
+    let driver = match service.pods().cgroup_driver() {
+        insula_pods::CgroupDriver::Systemd => CgroupDriver::Systemd,
+        insula_pods::CgroupDriver::Cgroupfs | insula_pods::CgroupDriver::Auto => {
+            CgroupDriver::Cgroupfs
+        }
+    };
     RuntimeConfigResponse {
         linux: Some(LinuxRuntimeConfiguration {
-            cgroup_driver: CgroupDriver::Cgroupfs as i32,
+            cgroup_driver: driver as i32,
         }),
     }
 }

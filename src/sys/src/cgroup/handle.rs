@@ -303,6 +303,23 @@ impl Cgroup {
         Ok(flat_keyed(&text, "oom_kill").unwrap_or(0))
     }
 
+    /// `memory.events` of version 2, open, which becomes readable out of turn
+    /// (`POLLPRI`) when it changes after it was read; `None` in version 1.
+    pub fn memory_events(&self) -> Result<Option<OwnedFd>> {
+        let member = self.member("memory")?;
+        if member.version == Version::V1 {
+            return Ok(None);
+        }
+        let file = "memory.events";
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&member.directory, file, flags, Mode::empty())
+            .map(Some)
+            .map_err(|errno| {
+                let path = member.path.join(file);
+                Error::new(format!("open({:?}, O_RDONLY)", path.display()), errno)
+            })
+    }
+
     /// The hierarchy's directory that has a controller. Version 1 hierarchies
     /// come before the unified one, which may hold the rest on hybrid hosts.
     fn member(&self, controller: &str) -> Result<&Member> {

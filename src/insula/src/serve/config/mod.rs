@@ -75,14 +75,16 @@ pub(crate) struct Cgroup {
     pub(crate) parent: String,
 }
 
-/// `cgroup.driver`; `systemd` is known and refused.
+/// `cgroup.driver`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CgroupDriver {
-    /// The best that works here.
+    /// systemd where that has booted the machine, else cgroupfs.
     Auto,
     /// The daemon makes directories.
     Cgroupfs,
+    /// systemd makes scopes and slices.
+    Systemd,
 }
 
 /// `[security]`

@@ -170,9 +170,7 @@ fn driver(text: &str) -> Result<CgroupDriver, Unfit> {
     match text {
         "auto" => Ok(CgroupDriver::Auto),
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
-        "systemd" => Err(Unfit(
-            "\"systemd\" is not supported by this version, use \"auto\" or \"cgroupfs\"".into(),
-        )),
+        "systemd" => Ok(CgroupDriver::Systemd),
         _ => Err(Unfit(format!(
             "{text:?} is not one of \"auto\", \"cgroupfs\", \"systemd\""
         ))),

@@ -198,11 +198,6 @@ fn mistakes_are_named_with_file_line_and_remedy() {
              \"127.0.0.1:0\"",
         ),
         (
-            "[cgroup]\ndriver = \"systemd\"\n",
-            "c.toml:2: `cgroup.driver`: \"systemd\" is not supported by this version, use \
-             \"auto\" or \"cgroupfs\"",
-        ),
-        (
             "[cgroup]\ndriver = \"cgroup\"\n",
             "c.toml:2: `cgroup.driver`: \"cgroup\" is not one of \"auto\", \"cgroupfs\", \
              \"systemd\"",

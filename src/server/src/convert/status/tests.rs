@@ -22,6 +22,7 @@ pub(in crate::convert) fn a_pod() -> PodStatus {
         ..PodSandboxConfig::default()
     };
     PodStatus {
+        cgroup_path: "insula/p".into(),
         id: PodId::parse(&"a".repeat(64)).unwrap(),
         spec: Arc::new(pod::from_cri(config, "native".into()).unwrap()),
         state: PodState::Ready,
