@@ -132,6 +132,7 @@ async fn limits_outlive_a_reload_of_systemd(node: &mut Node) -> Outcome {
 async fn updates_reach_the_unit_and_its_files(node: &mut Node) -> Outcome {
     only_by_systemd()?;
     let pod = node.run_pod(host_pod("units")).await?;
+    node.pull(requests::BUSYBOX).await?;
     let id = node.create(&pod, limited("main")).await?;
     let update = |linux| UpdateContainerResourcesRequest {
         container_id: id.clone(),
