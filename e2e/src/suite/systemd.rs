@@ -292,7 +292,7 @@ async fn a_parent_that_is_no_slice_is_refused(node: &mut Node) -> Outcome {
         ("/-.slice", "it is the root"),
     ] {
         let mut config = host_pod("parent");
-        config.linux.get_or_insert_default().cgroup_parent = parent.to_owned();
+        parent.clone_into(&mut config.linux.get_or_insert_default().cgroup_parent);
         let error = node.refused_pod(config).await?;
         check_contains!(error, "InvalidArgument: ");
         check_contains!(error, words);

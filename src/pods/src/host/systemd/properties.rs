@@ -255,7 +255,7 @@ mod tests {
             value: Value::Bytes(mask.to_vec()),
         };
         let number = Property::number;
-        let cases: [(CgroupResources, Vec<Property>); 13] = [
+        let cases: [(CgroupResources, Vec<Property>); 7] = [
             (none.clone(), vec![]),
             (
                 CgroupResources {
@@ -283,16 +283,6 @@ mod tests {
                 },
                 vec![
                     number("CPUQuotaPerSecUSec", 340_000),
-                    number("CPUQuotaPeriodUSec", 100_000),
-                ],
-            ),
-            (
-                CgroupResources {
-                    cpu_quota: Some(-1),
-                    ..none.clone()
-                },
-                vec![
-                    number("CPUQuotaPerSecUSec", INFINITY),
                     number("CPUQuotaPeriodUSec", 100_000),
                 ],
             ),
@@ -326,6 +316,26 @@ mod tests {
                 vec![
                     bytes("AllowedCPUs", &[0b111, 0b10]),
                     bytes("AllowedMemoryNodes", &[1]),
+                ],
+            ),
+        ];
+        for (want, expected) in cases {
+            assert_eq!(of_limits(&want, CpuMax::default()), expected, "{want:?}");
+        }
+    }
+
+    #[test]
+    fn no_limit_and_raw_files_have_their_properties() {
+        let number = Property::number;
+        let cases = [
+            (
+                CgroupResources {
+                    cpu_quota: Some(-1),
+                    ..CgroupResources::default()
+                },
+                vec![
+                    number("CPUQuotaPerSecUSec", INFINITY),
+                    number("CPUQuotaPeriodUSec", 100_000),
                 ],
             ),
             (
