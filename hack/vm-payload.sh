@@ -1,0 +1,33 @@
+# The second disk of hack/vm's guest. Sourced by hack/vm.
+
+# payload DIR INTERACTIVE COMMAND...: what the second disk holds.
+payload() {
+  local dir=$1 interactive=$2 images tools binaries program
+  shift 2
+  images=$("$repo/hack/images")
+  tools=$(dirname "$("$repo/hack/tool" crictl)")
+  binaries=${INSULA_BIN_DIR:-$("$repo/hack/build")}
+  mkdir -p "$dir"/{repo,bin/e2e-programs,cache/images} "$dir/cache/tools/$(basename "$tools")"
+  install -m 0755 "$repo/hack/vm-init.sh" "$dir/init"
+  tar -c -C "$repo" --exclude=./target --exclude=./.git . | tar -x -C "$dir/repo"
+  install -m 0755 "$binaries/insula" "$binaries/insula-pod" "$dir/bin"
+  [ -z "$suite" ] || install -m 0755 "$suite" "$dir/bin/insula-e2e"
+  cp -a "$images" "$dir/cache/images/"
+  cp "$tools"/{crictl,critest} "$dir/cache/tools/$(basename "$tools")/"
+  # The suite builds its programs where it finds no newer ones; the guest has no compiler.
+  for program in "$repo"/e2e/src/programs/*.c; do
+    cp "$program" "$dir/bin/e2e-programs/"
+    gcc -static -O1 -o "$dir/bin/e2e-programs/$(basename "$program" .c)" "$program"
+  done
+  {
+    echo "export INSULA_BIN_DIR=/mnt/bin INSULA_BIN=/mnt/bin/insula"
+    echo 'export PATH=/mnt/bin:$PATH'
+    echo "export INSULA_CGROUP_DRIVER=$driver"
+    echo "exec $(printf '%q ' "$@")"
+  } >"$dir/command"
+  {
+    printf '%s=%q\n' VM_REPO "$repo" VM_INTERACTIVE "$interactive" VM_TERM "${TERM:-dumb}" VM_SYSTEMD "$systemd" VM_SELINUX "$selinux"
+    read -r VM_ROWS VM_COLUMNS < <(stty size 2>/dev/null || echo 24 80)
+    printf '%s=%q\n' VM_ROWS "$VM_ROWS" VM_COLUMNS "$VM_COLUMNS"
+  } >"$dir/environment"
+}
