@@ -68,6 +68,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         probe::recursive_read_only(),
         probe::pidfd(),
         probe::oom_score(),
+        probe::seccomp(),
         labels::apparmor(),
         labels::selinux(),
         files::supervisor(&places.supervisor),

@@ -242,3 +242,17 @@ pub(crate) fn try_lower_oom_score() -> std::io::Result<()> {
     fs::write(file, (value - 1).to_string())?;
     fs::write(file, before.trim())
 }
+
+/// Filters of system calls. The file names the verdicts that the kernel has
+/// (Linux 4.14, admin-guide/sysctl/kernel.rst, "seccomp").
+pub(super) fn seccomp() -> Row {
+    let file = "/proc/sys/kernel/seccomp/actions_avail";
+    match std::fs::read_to_string(file) {
+        Ok(actions) => Row::ok("seccomp", format!("verdicts: {}", actions.trim())),
+        Err(error) => Row::missing(
+            "seccomp",
+            format!("{file}: {error}; the kernel needs CONFIG_SECCOMP_FILTER"),
+            "containers that ask for RuntimeDefault or a profile of the node do not start",
+        ),
+    }
+}
