@@ -289,6 +289,25 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
             mount::attach(shm.as_fd(), step(name, target)?.as_fd()),
         )?;
     }
+    if let Some(label) = plan.mount_label.as_deref() {
+        // The root of PID 1 of a shared PID namespace, which tenants can see:
+        // the policy shall not take it for the host's. Nothing can be made in it.
+        let options = [
+            ("size", Some("4k")),
+            ("nr_inodes", Some("1")),
+            ("mode", Some("0755")),
+            ("context", Some(label)),
+        ];
+        let empty = step(
+            name,
+            mount::new_filesystem("tmpfs", options, Attributes::default()),
+        )?;
+        let target = open_directory(root.as_fd(), EMPTY);
+        step(
+            name,
+            mount::attach(empty.as_fd(), step(name, target)?.as_fd()),
+        )?;
+    }
     step(name, mount::enter_root(root.as_fd()))
 }
 
