@@ -8,6 +8,7 @@ mod lifecycle;
 mod logs;
 mod namespaces;
 mod network;
+mod privileged;
 mod processes;
 mod recovery;
 mod resources;
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         network::cases(),
         image_volumes::cases(),
         labels::cases(),
+        privileged::cases(),
         images::cases(),
     ]
     .into_iter()
