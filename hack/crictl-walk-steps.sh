@@ -51,11 +51,26 @@ holds "inspect: state, image, log path" '.status | .state == "CONTAINER_RUNNING"
 gives "exec --sync" '^walker$' exec --sync "$container" hostname
 refuses "exec --sync: an exit code" 'exit code 3|exited with 3' exec --sync "$container" sh -c 'exit 3'
 refuses "exec --sync: a timeout" 'DeadlineExceeded|timed out' exec --sync --timeout 1 "$container" sleep 30
+echo piped >"$work/input"
+for transport in spdy websocket; do
+  gives "exec over $transport" '^walker$' exec --transport "$transport" "$container" hostname
+  refuses "exec over $transport: an exit code" 'exit (code|status) 3|exited with 3' \
+    exec --transport "$transport" "$container" sh -c 'exit 3'
+  input=$work/input gives "exec -i over $transport" '^6$' exec --transport "$transport" -i "$container" wc -c
+done
+gives "create: one that speaks late" '^[0-9a-f]{32,}$' create "$pod" \
+  "$(container_file late 'sleep 3; echo late; sleep 1')" "$work/first.json"
+late=$(cat "$work/output")
+gives "start: one that speaks late" "$late" start "$late"
+gives "attach" '^late$' attach "$late"
+gives "rm: one that spoke late" "$late" rm --force "$late"
 gives "logs: standard output" '^out$' logs "$container"
 gives "logs: standard error" '^err$' logs "$container"
 gives "logs: the pod's resolver" '^nameserver 192\.0\.2\.53$' logs "$container"
 lacks "logs --tail 1" '^out$' logs --tail 1 "$container"
 gives "logs --timestamps" '^20[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+) out$' logs --timestamps "$container"
+gives "exec: a server" '' exec --sync "$container" sh -c '(while :; do echo served | nc -l -p 80; done) >/dev/null 2>&1 &'
+forwards "port-forward" '^served$' "$pod" 80
 gives "logs --reopen" '' logs --reopen "$container"
 gives "update" "$container" update --memory 33554432 --cpu-share 256 "$container"
 holds "inspect: the new limits" '.status.resources.linux | .memoryLimitInBytes == "33554432" and .cpuShares == "256"' \
@@ -72,9 +87,6 @@ holds "metricsp: the container's and the pod's" '[.podMetrics[] | select(.podSan
   | (.metrics | length) == 8 and (.containerMetrics[0].metrics | length) > 30] == [true]' metricsp
 
 # What a later version serves
-unimplemented exec "$container" true
-unimplemented attach "$container"
-unimplemented port-forward "$pod" 18080:80
 unimplemented checkpoint --export "$work/checkpoint.tar" "$container"
 
 # The end

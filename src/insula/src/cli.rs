@@ -107,6 +107,8 @@ pub(crate) enum ClientCommand {
     Ps(Ps),
     Logs(Logs),
     Exec(Exec),
+    Attach(Attach),
+    PortForward(PortForward),
     Stop(Stop),
     Rm(Rm),
     Pull(Pull),
@@ -128,6 +130,8 @@ impl ClientCommand {
             ClientCommand::Ps(command) => Some(&command.embedded),
             ClientCommand::Logs(command) => Some(&command.embedded),
             ClientCommand::Exec(command) => Some(&command.embedded),
+            ClientCommand::Attach(command) => Some(&command.embedded),
+            ClientCommand::PortForward(command) => Some(&command.embedded),
             ClientCommand::Stop(command) => Some(&command.embedded),
             ClientCommand::Rm(command) => Some(&command.embedded),
             ClientCommand::Pull(command) => Some(&command.embedded),
@@ -223,11 +227,14 @@ pub(crate) struct Logs {
 
 /// Run a command in a container.
 ///
-/// Prints what the command wrote when it has ended, and ends with its exit code.
+/// Ends with the command's exit code. With -i or -t the command has this terminal's streams as
+/// it runs; otherwise what it wrote is printed when it has ended.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   insula exec redis -- redis-cli ping
+  insula exec -it redis -- sh
+  insula exec -i redis -- sh -c 'cat >/data/dump' < dump
   insula exec --timeout 5 redis -- sh -c 'ls -l /data'")]
 pub(crate) struct Exec {
     /// App, pod or container.
@@ -237,7 +244,8 @@ pub(crate) struct Exec {
         long,
         value_name = "SECONDS",
         default_value_t = 0,
-        hide_default_value = true
+        hide_default_value = true,
+        conflicts_with_all = ["interactive", "tty"]
     )]
     pub(crate) timeout: u32,
     /// Give the command this terminal's input.
@@ -251,6 +259,65 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) embedded: Embedded,
+}
+
+/// Join the streams of a container's main process.
+///
+/// Shows what it writes from now on, until it ends. Whoever leaves ends nothing, but the input of
+/// a container that wants it from one client only.
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// App, pod or container.
+    pub(crate) name: String,
+    /// Give the container this terminal's input; it must have been made with one.
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// The container has a terminal.
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) embedded: Embedded,
+}
+
+/// Forward local ports to ports of a pod.
+///
+/// Listens on 127.0.0.1 until Ctrl-C. The pod's ports are those of its own loopback interface.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  insula port-forward redis 6379
+  insula port-forward redis 16379:6379 :8080")]
+pub(crate) struct PortForward {
+    /// App, pod or container.
+    pub(crate) name: String,
+    /// PORT, LOCAL:PORT, or :PORT for any local one.
+    #[arg(required = true, value_name = "PORT")]
+    pub(crate) ports: Vec<PortPair>,
+    #[command(flatten)]
+    pub(crate) embedded: Embedded,
+}
+
+/// A local port and the pod's port that it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PortPair {
+    /// 0 is any that is free.
+    pub(crate) local: u16,
+    /// The pod's.
+    pub(crate) remote: u16,
+}
+
+impl std::str::FromStr for PortPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (local, remote) = text.split_once(':').unwrap_or((text, text));
+        let port = |text: &str| text.parse::<std::num::NonZeroU16>().map(u16::from);
+        let local = if local.is_empty() { Ok(0) } else { port(local) };
+        match (local, port(remote)) {
+            (Ok(local), Ok(remote)) => Ok(Self { local, remote }),
+            _ => Err("expected PORT, LOCAL:PORT or :PORT, each from 1 to 65535".into()),
+        }
+    }
 }
 
 /// Stop apps, pods or containers.
@@ -355,6 +422,9 @@ mod tests {
             "insula ps -a --output json",
             "insula --address unix:///tmp/x.sock logs -f --tail 3 --since 10m redis",
             "insula exec redis -- sh -c true",
+            "insula exec -it redis -- sh",
+            "insula attach -i redis",
+            "insula port-forward redis 80 8080:80 :80",
             "insula stop -t 0 a b",
             "insula inspect --plan redis",
             "insula inspect --oci redis",
@@ -370,6 +440,11 @@ mod tests {
             "insula",
             "insula run",
             "insula exec redis",
+            "insula exec -i --timeout 5 redis -- sh",
+            "insula port-forward redis",
+            "insula port-forward redis 0",
+            "insula port-forward redis 80:",
+            "insula port-forward redis 80:65536",
             "insula run --network cluster redis.json",
             "insula run --name /A redis.json",
             "insula --address tcp://1.2.3.4 ps",

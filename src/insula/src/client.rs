@@ -22,6 +22,7 @@ mod pull;
 mod run;
 mod session;
 mod stop;
+mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,12 @@ async fn perform(global: &Global, command: ClientCommand) -> Outcome {
     let outcome = match command {
         ClientCommand::Ps(ps) => ps::ps(&session, &ps).await,
         ClientCommand::Logs(logs) => logs::logs(&session, &logs).await,
+        ClientCommand::Exec(exec) if exec.interactive || exec.tty => {
+            streams::exec(&session, &exec).await
+        }
         ClientCommand::Exec(exec) => exec::exec(&session, &exec).await,
+        ClientCommand::Attach(attach) => streams::attach(&session, &attach).await,
+        ClientCommand::PortForward(forward) => streams::port_forward(&session, &forward).await,
         ClientCommand::Stop(stop) => stop::stop(&session, &stop).await,
         ClientCommand::Rm(rm) => stop::rm(&session, &rm).await,
         ClientCommand::Pull(pull) => pull::command(&session, &pull).await,

@@ -385,6 +385,18 @@ impl Pods {
         connect::check(&snapshot)
     }
 
+    /// Comes back when ports of a pod can be forwarded no more.
+    pub async fn port_forward_ended(&self, id: &str) {
+        // An id that is not known has ended.
+        if let Ok((_, handle)) = self.env.registry.pod(id) {
+            let mut snapshot = handle.snapshot.clone();
+            // An error is the end of the pod's owner, and so of the pod.
+            let _ = snapshot
+                .wait_for(|snapshot| connect::check(snapshot).is_err())
+                .await;
+        }
+    }
+
     /// Connects to a TCP port of a pod's loopback, of the host's for a pod on
     /// the host's network. The socket is non-blocking.
     pub async fn connect(&self, id: &str, port: u16) -> Result<std::net::TcpStream> {

@@ -32,6 +32,9 @@ pub enum Error {
     /// Images.
     #[error(transparent)]
     Images(#[from] insula_images::Error),
+    /// A session of exec, attach or port-forward.
+    #[error(transparent)]
+    Sessions(#[from] insula_streaming::TokenError),
     /// The call is of a kind that this build does not do.
     #[error("{method} is not supported by this version: {missing}")]
     Unimplemented {
@@ -57,7 +60,10 @@ impl Error {
             }
             Self::Pods(error) => pods_code(error),
             Self::Images(error) => images_code(error),
-            Self::Internal(_) => Code::Internal,
+            Self::Sessions(insula_streaming::TokenError::TooMany) => Code::ResourceExhausted,
+            Self::Sessions(insula_streaming::TokenError::Random(_)) | Self::Internal(_) => {
+                Code::Internal
+            }
         }
     }
 
@@ -183,6 +189,10 @@ mod tests {
                 }
                 .into(),
                 Code::DataLoss,
+            ),
+            (
+                insula_streaming::TokenError::TooMany.into(),
+                Code::ResourceExhausted,
             ),
             (
                 insula_images::Error::InvalidReference {

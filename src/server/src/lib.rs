@@ -5,6 +5,8 @@
 //! or an image is, the rooms below decide. [`Service`] answers both services,
 //! [`listen`] serves it on a unix socket, [`errors`] says which error becomes
 //! which status, and [`observe`] puts every call into the log and the metrics.
+//! Exec, attach and port-forward are answered with URLs of the streaming server;
+//! [`PodStreams`] is how that server reaches the pods.
 //!
 //! ```text
 //! request ──► convert (InvalidArgument names the field) ──► pods / images
@@ -21,8 +23,10 @@ pub mod observe;
 mod pieces;
 mod runtime;
 pub mod service;
+mod streams;
 
 pub use errors::Error;
 pub use listen::{Allowed, serve};
 pub use observe::CallMetrics;
 pub use service::{Node, Service, WatchPulls};
+pub use streams::PodStreams;

@@ -3,6 +3,7 @@
 use crate::observe::CallMetrics;
 use insula_images::{Images, Pull, Reference};
 use insula_pods::Pods;
+use insula_streaming::Sessions;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Service {
 pub(crate) struct Inner {
     pub(crate) pods: Pods,
     pub(crate) images: Images,
+    pub(crate) sessions: Sessions,
     pub(crate) node: Node,
     pub(crate) calls: CallMetrics,
 }
@@ -57,12 +59,20 @@ pub trait WatchPulls: Send + Sync {
 // === impl Service ===
 
 impl Service {
-    /// A service over these pods and images.
-    pub fn new(pods: Pods, images: Images, node: Node, calls: CallMetrics) -> Self {
+    /// A service over these pods and images; clients are sent to `sessions` for
+    /// their streams.
+    pub fn new(
+        pods: Pods,
+        images: Images,
+        sessions: Sessions,
+        node: Node,
+        calls: CallMetrics,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 pods,
                 images,
+                sessions,
                 node,
                 calls,
             }),
@@ -75,6 +85,10 @@ impl Service {
 
     pub(crate) fn images(&self) -> &Images {
         &self.inner.images
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
     }
 
     pub(crate) fn node(&self) -> &Node {

@@ -10,6 +10,7 @@ use insula_network::{Network, NetworkConfig};
 use insula_pods::{Pods, PodsConfig};
 use insula_server::listen::ServeError;
 use insula_server::{Allowed, CallMetrics, Node, Service, WatchPulls};
+use insula_streaming::{Metrics, Server, Settings};
 use insula_sys::cgroup::{Hierarchy, Layout};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -67,7 +68,15 @@ impl Daemon {
             pulls: Box::new(NoWatcher),
         };
         let calls = CallMetrics::new(&prometheus::Registry::new()).unwrap();
-        let service = Service::new(pods, images, node, calls);
+        let settings = Settings {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            idle: Duration::from_mins(1),
+            creation: Duration::from_secs(10),
+        };
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let streaming = Server::bind(settings, metrics).await.unwrap();
+        let service = Service::new(pods, images, streaming.sessions(), node, calls);
         let socket = path("i.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -403,13 +412,78 @@ async fn metrics_of_no_pods_are_declared_and_none_are_sent() {
 }
 
 #[tokio::test]
+async fn streams_are_of_things_that_are_there() {
+    let daemon = Daemon::start().await;
+    let mut runtime = daemon.runtime();
+    let exec = ExecRequest {
+        container_id: "none".into(),
+        cmd: vec!["true".into()],
+        stdout: true,
+        ..ExecRequest::default()
+    };
+    let attach = AttachRequest {
+        container_id: "none".into(),
+        stdout: true,
+        ..AttachRequest::default()
+    };
+    let forward = PortForwardRequest {
+        pod_sandbox_id: "none".into(),
+        port: vec![],
+    };
+    let terminal = ExecRequest {
+        tty: true,
+        stderr: true,
+        ..exec.clone()
+    };
+    let nothing = AttachRequest {
+        stdout: false,
+        ..attach.clone()
+    };
+    let no_port = PortForwardRequest {
+        port: vec![0],
+        ..forward.clone()
+    };
+    for (answer, want, field) in [
+        (refused(runtime.exec(exec).await), Code::NotFound, ""),
+        (refused(runtime.attach(attach).await), Code::NotFound, ""),
+        (
+            refused(runtime.port_forward(forward).await),
+            Code::NotFound,
+            "",
+        ),
+        (
+            refused(runtime.exec(terminal).await),
+            Code::InvalidArgument,
+            "stderr: ",
+        ),
+        (
+            refused(runtime.attach(nothing).await),
+            Code::InvalidArgument,
+            "stdin: ",
+        ),
+        (
+            refused(runtime.port_forward(no_port).await),
+            Code::InvalidArgument,
+            "port[0]: ",
+        ),
+        (
+            refused(runtime.exec(ExecRequest::default()).await),
+            Code::InvalidArgument,
+            "container_id: ",
+        ),
+    ] {
+        let (code, message) = answer;
+        assert_eq!(code, want, "{message}");
+        assert!(message.starts_with(field), "{message}");
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn calls_of_later_versions_say_what_is_missing() {
     let daemon = Daemon::start().await;
     let mut runtime = daemon.runtime();
     let answers = [
-        refused(runtime.exec(ExecRequest::default()).await),
-        refused(runtime.attach(AttachRequest::default()).await),
-        refused(runtime.port_forward(PortForwardRequest::default()).await),
         refused(
             runtime
                 .checkpoint_container(CheckpointContainerRequest::default())

@@ -18,6 +18,7 @@
 //! for whatever reason, everything of that client is gone.
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod descriptor;
 mod forward;
 #[doc(hidden)]
@@ -35,6 +36,7 @@ mod token;
 mod websocket;
 
 pub use metrics::Metrics;
+pub use remote::resize::Size;
 pub use runtime::{
     AttachRequest, Control, ExecRequest, ForwardRequest, Process, Runtime, StreamError, Streams,
 };

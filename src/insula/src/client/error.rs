@@ -53,6 +53,12 @@ pub(crate) enum ClientError {
     /// A file of this machine.
     #[error("cannot {doing}: {source}")]
     File { doing: String, source: io::Error },
+    /// The streams of a container or a pod.
+    #[error("cannot {doing}: {source}")]
+    Streams {
+        doing: String,
+        source: insula_streaming::client::ClientError,
+    },
     /// Something that cannot be asked for.
     #[error("{0}")]
     Usage(String),

@@ -27,13 +27,6 @@ struct Result {
 
 /// Runs a command and ends with its exit code.
 pub(crate) async fn exec(session: &Session, args: &Exec) -> Outcome {
-    if args.interactive || args.tty {
-        return Err(ClientError::Usage(
-            "-i and -t need a streamed session, which this command cannot open yet; leave them \
-             out, or use crictl exec -it"
-                .into(),
-        ));
-    }
     let inventory = Inventory::load(&session.client).await?;
     let container = inventory.container(&args.name)?;
     let limit = match args.timeout {

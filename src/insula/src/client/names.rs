@@ -80,6 +80,20 @@ impl Inventory {
             })
     }
 
+    /// The id of one pod, for commands that mean one; a container stands for its own.
+    pub(crate) fn pod(&self, name: &str) -> Result<&str, ClientError> {
+        match self.select(name)? {
+            Selection::Container(container) => Ok(&container.pod_sandbox_id),
+            Selection::Pods(pods) => match pods[..] {
+                [pod] => Ok(&pod.id),
+                _ => Err(ClientError::Ambiguous {
+                    name: name.to_owned(),
+                    candidates: pods.iter().map(|pod| pod_name(pod).to_owned()).collect(),
+                }),
+            },
+        }
+    }
+
     /// One container, for commands that mean one.
     ///
     /// Of a pod's or an app's containers it is the one that runs; if none does, the newest of

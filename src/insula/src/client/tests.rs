@@ -139,7 +139,7 @@ async fn a_detached_run_and_what_follows() {
         ),
         (
             "exec -it insula-detached -- sh",
-            "-i and -t need a streamed session, which this command cannot open yet; leave them out, or use crictl exec -it",
+            "cannot run \"sh\" in insula-detached: https://127.0.0.1:1/exec/x: this command cannot check the certificate of a streaming server that speaks TLS; use kubectl, or crictl",
         ),
         ("stop insula-detached", "ok"),
         ("stop --timeout 0 0c0", "ok"),
@@ -159,6 +159,7 @@ async fn a_detached_run_and_what_follows() {
             "create from sha256:web",
             "start",
             "exec true",
+            "exec sh with a terminal",
             "stop pod aa0",
             "stop 0c0 after 0",
             "stop pod aa0",

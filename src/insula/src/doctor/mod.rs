@@ -11,6 +11,7 @@ pub(crate) mod probe;
 
 use insula_pods::CgroupDriver;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// One thing that was looked at.
@@ -53,6 +54,17 @@ pub(crate) struct Places {
     pub(crate) registry_config: Vec<PathBuf>,
     /// The supervisor's program.
     pub(crate) supervisor: PathBuf,
+    /// Where exec, attach and port-forward are served.
+    pub(crate) streaming: Listener,
+}
+
+/// The streaming server of the daemon that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// It serves there.
+    Serving(String),
+    /// A daemon would serve there.
+    Planned(SocketAddr),
 }
 
 /// Looks at everything. Changes nothing that outlives it; may take some
@@ -77,8 +89,20 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         files::packet_filter(),
         files::registries(&places.registry_config),
         files::inotify(),
+        streaming(&places.streaming),
     ]);
     rows
+}
+
+fn streaming(listener: &Listener) -> Row {
+    let lost = "the daemon does not start: set streaming.address to one of this host's";
+    let tried = match listener {
+        Listener::Serving(base) => Ok(format!("served at {base}")),
+        Listener::Planned(address) => std::net::TcpListener::bind(address)
+            .map(|_| format!("{address} can be had"))
+            .map_err(|error| format!("{address}: {error}")),
+    };
+    Row::tried("exec, attach and port-forward", tried, lost)
 }
 
 // === impl Row ===
@@ -120,12 +144,14 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::{CgroupDriver, Places, State, examine};
+    use super::{CgroupDriver, Listener, Places, State, examine};
+    use std::net::{Ipv4Addr, TcpListener};
 
     #[test]
     fn every_row_that_is_not_ok_says_what_is_lost() {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = directory.path().join("nowhere");
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let rows = examine(&Places {
             root: directory.path().into(),
             cgroup_driver: CgroupDriver::Auto,
@@ -133,6 +159,7 @@ mod tests {
             cni_bin_dirs: vec![nowhere.clone()],
             registry_config: vec![nowhere.clone()],
             supervisor: nowhere.join("insula-pod"),
+            streaming: Listener::Planned(taken.local_addr().unwrap()),
         });
         for row in &rows {
             assert_eq!(row.state == State::Ok, row.lost.is_empty(), "{row:?}");
@@ -146,6 +173,7 @@ mod tests {
         assert_eq!(state("supervisor"), Some(State::Missing));
         assert_eq!(state("network configuration"), Some(State::Missing));
         assert_eq!(state("network plugins"), Some(State::Missing));
+        assert_eq!(state("exec, attach and port-forward"), Some(State::Missing));
         // Nothing is left behind.
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -9,6 +9,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use insula_streaming::Sessions;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -33,7 +34,11 @@ pub(crate) enum Endpoint {
 
 /// The registries of all rooms.
 #[derive(Debug, Clone)]
-pub(crate) struct Gatherer(Vec<Registry>);
+pub(crate) struct Gatherer {
+    registries: Vec<Registry>,
+    /// Those whose number changes by itself, as they expire.
+    sessions: Option<Sessions>,
+}
 
 /// Listens where the configuration says.
 pub(crate) async fn listen(address: &Address) -> Result<Endpoint, String> {
@@ -102,7 +107,17 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, gatherer: Gatherer)
 
 impl Gatherer {
     pub(crate) fn new(registries: Vec<Registry>) -> Self {
-        Self(registries)
+        Self {
+            registries,
+            sessions: None,
+        }
+    }
+
+    pub(crate) fn with_sessions(self, sessions: Sessions) -> Self {
+        Self {
+            sessions: Some(sessions),
+            ..self
+        }
     }
 
     fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -136,7 +151,10 @@ impl Gatherer {
     }
 
     fn text(&self) -> prometheus::Result<Vec<u8>> {
-        let families: Vec<_> = self.0.iter().flat_map(Registry::gather).collect();
+        if let Some(sessions) = &self.sessions {
+            sessions.refresh_metrics();
+        }
+        let families: Vec<_> = self.registries.iter().flat_map(Registry::gather).collect();
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)

@@ -16,6 +16,7 @@ mod notify;
 mod place;
 mod pulls;
 mod reload;
+mod streaming;
 mod wiring;
 
 pub(crate) use args::Args;
@@ -28,6 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wiring::Rooms;
@@ -60,6 +62,9 @@ pub(crate) enum Error {
     /// Serving.
     #[error(transparent)]
     Serve(#[from] insula_server::listen::ServeError),
+    /// Exec, attach and port-forward.
+    #[error("streaming: {0}")]
+    Streaming(#[from] insula_streaming::ServerError),
     /// Anything else of the system.
     #[error("{what}: {problem}")]
     System {
@@ -96,7 +101,8 @@ pub(crate) fn host_report() -> serde_json::Value {
         .load()
         .map_or_else(|_| Config::default(), |loaded| loaded.config);
     let supervisor = supervisor(&args).unwrap_or_else(|_| "insula-pod".into());
-    let rows = crate::doctor::examine(&wiring::places(&config, &supervisor));
+    let streaming = crate::doctor::Listener::Planned(config.streaming.address);
+    let rows = crate::doctor::examine(&wiring::places(&config, &supervisor, streaming));
     serde_json::to_value(rows).unwrap_or_default()
 }
 
@@ -155,8 +161,12 @@ async fn run(args: &Args, config: Config, level: &LevelHandle) -> Result<(), Err
         uid: rustix::process::geteuid().as_raw(),
     };
     let images = rooms.images.clone();
+    // Its sessions end with this future: their clients' connections cannot be
+    // handed to the next daemon.
+    let streaming = tokio::spawn(rooms.streaming.serve(Arc::new(rooms.streams)));
     let stop = signals.until_stopped(args, config, level);
     let served = insula_server::serve(listener, rooms.service, allowed, stop, GRACE).await;
+    streaming.abort();
     // Whoever comes next binds its own; a client must not wait on this one.
     let _ = std::fs::remove_file(&socket);
     if !images.shut_down(SETTLE).await {

@@ -3,13 +3,14 @@
 use super::config::Config;
 use super::metrics::Gatherer;
 use super::pulls::PullFiles;
-use super::{Error, system};
-use crate::doctor::{self, Places};
+use super::{Error, streaming, system};
+use crate::doctor::{self, Listener, Places};
 use insula_images::{Images, StoreConfig, Timeouts};
 use insula_isolators::isolator::HostFacts;
 use insula_network::{Network, NetworkConfig};
 use insula_pods::{CgroupDriver, Pods, PodsConfig};
-use insula_server::{CallMetrics, Node, Service};
+use insula_server::{CallMetrics, Node, PodStreams, Service};
+use insula_streaming::Server;
 use prometheus::Registry;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use std::time::Duration;
 pub(crate) struct Rooms {
     /// Answers calls.
     pub(crate) service: Service,
+    /// Serves the streams that calls give URLs for.
+    pub(crate) streaming: Server,
+    /// What it serves streams of.
+    pub(crate) streams: PodStreams,
     /// For the end: what is being flushed must be waited for.
     pub(crate) images: Images,
     /// Metrics of all rooms.
@@ -57,10 +62,17 @@ impl Rooms {
         let own = Registry::new();
         let calls = CallMetrics::new(&own)
             .map_err(|error| system("the daemon's metrics")(error.to_string()))?;
-        let gatherer = Gatherer::new(vec![own, pods.metrics().registry().clone()]);
-        let node = node(config, supervisor, recursive_read_only_mounts)?;
+        let streaming = streaming::listen(&config.streaming, &own).await?;
+        let sessions = streaming.sessions();
+        let gatherer = Gatherer::new(vec![own, pods.metrics().registry().clone()])
+            .with_sessions(sessions.clone());
+        let listener = Listener::Serving(sessions.base().to_owned());
+        let places = places(config, supervisor, listener);
+        let node = node(config, places, recursive_read_only_mounts)?;
         Ok(Self {
-            service: Service::new(pods, images.clone(), node, calls),
+            streams: PodStreams::new(pods.clone()),
+            service: Service::new(pods, images.clone(), sessions, node, calls),
+            streaming,
             images,
             gatherer,
         })
@@ -83,16 +95,11 @@ async fn open_images(config: &Config) -> Result<Images, Error> {
     Ok(blocking("opening the image store", move || Images::open(store)).await??)
 }
 
-fn node(
-    config: &Config,
-    supervisor: &Path,
-    recursive_read_only_mounts: bool,
-) -> Result<Node, Error> {
+fn node(config: &Config, places: Places, recursive_read_only_mounts: bool) -> Result<Node, Error> {
     let pulls = PullFiles::open(&config.state)
         .map_err(|error| system("the directory of pulls in flight")(error.to_string()))?;
     let shown = serde_json::to_value(config)
         .map_err(|error| system("the configuration")(error.to_string()))?;
-    let places = places(config, supervisor);
     Ok(Node {
         root: config.root.clone(),
         state: config.state.clone(),
@@ -106,7 +113,7 @@ fn node(
 }
 
 /// What the doctor looks at.
-pub(crate) fn places(config: &Config, supervisor: &Path) -> Places {
+pub(crate) fn places(config: &Config, supervisor: &Path, streaming: Listener) -> Places {
     Places {
         root: config.root.clone(),
         cgroup_driver: cgroup_driver(config),
@@ -114,6 +121,7 @@ pub(crate) fn places(config: &Config, supervisor: &Path) -> Places {
         cni_bin_dirs: config.cni.bin_dirs.clone(),
         registry_config: config.registry.config_path.clone(),
         supervisor: supervisor.to_owned(),
+        streaming,
     }
 }
 

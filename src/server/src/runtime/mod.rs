@@ -6,6 +6,7 @@ mod exec;
 mod sandbox;
 mod stats;
 mod status;
+mod streaming;
 
 use crate::errors::Error;
 use crate::observe::Call;
@@ -323,28 +324,26 @@ impl RuntimeService for Service {
         }))
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        self.refuse(
-            "Exec",
-            "the streaming server that would serve its URL is missing",
-        )
-        .await
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        let asked = request.into_inner();
+        let call = Call::once("Exec").container(&asked.container_id);
+        self.answer(call, streaming::exec(self, asked)).await
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        self.refuse(
-            "Attach",
-            "the streaming server that would serve its URL is missing",
-        )
-        .await
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        let asked = request.into_inner();
+        let call = Call::once("Attach").container(&asked.container_id);
+        self.answer(call, streaming::attach(self, asked)).await
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        self.refuse(
-            "PortForward",
-            "the streaming server that would serve its URL is missing",
-        )
-        .await
+    async fn port_forward(
+        &self,
+        request: Request<PortForwardRequest>,
+    ) -> Answer<PortForwardResponse> {
+        let asked = request.into_inner();
+        let call = Call::once("PortForward").pod(&asked.pod_sandbox_id);
+        self.answer(call, streaming::port_forward(self, asked))
+            .await
     }
 
     async fn get_container_events(

@@ -263,10 +263,18 @@ impl RuntimeService for Fake {
         }))
     }
 
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let asked = request.into_inner();
+        let with = if asked.tty { " with a terminal" } else { "" };
+        self.called(format!("exec {}{with}", asked.cmd.join(" ")));
+        // A server that this command cannot talk to.
+        let url = "https://127.0.0.1:1/exec/x".into();
+        Ok(Response::new(v1::ExecResponse { url }))
+    }
+
     unused! {
         update_container_resources: UpdateContainerResourcesRequest -> UpdateContainerResourcesResponse;
         reopen_container_log: ReopenContainerLogRequest -> ReopenContainerLogResponse;
-        exec: ExecRequest -> ExecResponse;
         attach: AttachRequest -> AttachResponse;
         port_forward: PortForwardRequest -> PortForwardResponse;
         container_stats: ContainerStatsRequest -> ContainerStatsResponse;

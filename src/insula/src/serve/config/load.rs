@@ -38,6 +38,10 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let text = read(&file).map_err(|error| unreadable(&file, &error))?;
         loaded.add(file, &text)?;
     }
+    // Only when all files are read: one may complete the other.
+    if let Some(conflict) = loaded.config.streaming.conflict() {
+        return Err(ConfigError::Conflict(conflict));
+    }
     Ok(loaded)
 }
 

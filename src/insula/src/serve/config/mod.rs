@@ -13,6 +13,7 @@ pub(crate) use load::{Loaded, Sources, load};
 pub(crate) use read::{ConfigError, apply};
 
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Where the configuration is looked for when no file is named.
@@ -98,8 +99,23 @@ pub(crate) struct Security {
 /// `[streaming]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Streaming {
-    /// Loopback address and port of the streaming server; port 0 is any.
-    pub(crate) address: String,
+    /// Address and port of the streaming server, on loopback unless it speaks
+    /// TLS; port 0 is any.
+    pub(crate) address: SocketAddr,
+    /// It speaks TLS.
+    pub(crate) tls: bool,
+    /// PEM with its certificate and those that signed it; with `key`. Empty is
+    /// one that it makes for itself.
+    pub(crate) certificate: PathBuf,
+    /// PEM with the key of the certificate.
+    pub(crate) key: PathBuf,
+    /// PEM with the authorities of clients' certificates. Empty is none: clients
+    /// need no certificate.
+    pub(crate) client_ca: PathBuf,
+    /// How long a session may be silent, in seconds.
+    pub(crate) idle_timeout: u32,
+    /// How long a client may take to open its streams, in seconds.
+    pub(crate) creation_timeout: u32,
 }
 
 /// `[metrics]`
@@ -151,7 +167,7 @@ pub(crate) enum Address {
     /// A unix socket at an absolute path.
     Unix(PathBuf),
     /// A loopback address: everything that is served there is for this node.
-    Loopback(std::net::SocketAddr),
+    Loopback(SocketAddr),
 }
 
 /// Every key, in the order of the documentation.
@@ -169,6 +185,12 @@ pub(crate) const KEYS: &[&str] = &[
     "cgroup.parent",
     "security.device_ownership_from_security_context",
     "streaming.address",
+    "streaming.tls",
+    "streaming.certificate",
+    "streaming.key",
+    "streaming.client_ca",
+    "streaming.idle_timeout",
+    "streaming.creation_timeout",
     "metrics.address",
     "log.level",
     "log.format",
@@ -205,7 +227,14 @@ impl Default for Config {
                 device_ownership_from_security_context: false,
             },
             streaming: Streaming {
-                address: "127.0.0.1:0".into(),
+                address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                tls: false,
+                certificate: PathBuf::new(),
+                key: PathBuf::new(),
+                client_ca: PathBuf::new(),
+                // Those of the Go servers.
+                idle_timeout: 4 * 60 * 60,
+                creation_timeout: 30,
             },
             metrics: Metrics { address: None },
             log: Log {
@@ -213,6 +242,34 @@ impl Default for Config {
                 format: Format::Text,
             },
         }
+    }
+}
+
+// === impl Streaming ===
+
+impl Streaming {
+    /// What is wrong with the keys taken together.
+    pub(crate) fn conflict(&self) -> Option<&'static str> {
+        let has = |path: &PathBuf| !path.as_os_str().is_empty();
+        let files = [&self.certificate, &self.key, &self.client_ca];
+        if !self.tls && files.into_iter().any(has) {
+            return Some(
+                "`streaming.certificate`, `streaming.key` and `streaming.client_ca` are for TLS: \
+                 set `streaming.tls` to true, or leave them out",
+            );
+        }
+        if has(&self.certificate) != has(&self.key) {
+            return Some(
+                "`streaming.certificate` and `streaming.key` go together: set both or none",
+            );
+        }
+        if !self.tls && !self.address.ip().is_loopback() {
+            return Some(
+                "`streaming.address` is reachable from other nodes: set `streaming.tls` to true, \
+                 or use a loopback address such as \"127.0.0.1:0\"",
+            );
+        }
+        None
     }
 }
 
@@ -233,7 +290,7 @@ impl Address {
         } else {
             "\"unix:///path\""
         };
-        match text.parse::<std::net::SocketAddr>() {
+        match text.parse::<SocketAddr>() {
             Ok(address) if loopback && address.ip().is_loopback() => Ok(Self::Loopback(address)),
             _ => Err(format!("{text:?} is not {expected}")),
         }

@@ -1,7 +1,7 @@
 //! One file, key by key.
 
 use super::{Address, CgroupDriver, Config, KEYS};
-use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -18,6 +18,9 @@ pub(crate) enum ConfigError {
         /// The system's answer.
         problem: String,
     },
+    /// Keys contradict each other.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// Something in it is wrong.
     #[error("{}:{line}: {problem}", file.display())]
     Wrong {
@@ -94,7 +97,13 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "security.device_ownership_from_security_context" => {
             config.security.device_ownership_from_security_context = boolean(value)?;
         }
-        "streaming.address" => config.streaming.address = loopback(string(value)?)?,
+        "streaming.address" => config.streaming.address = socket_address(string(value)?)?,
+        "streaming.tls" => config.streaming.tls = boolean(value)?,
+        "streaming.certificate" => config.streaming.certificate = path_or_none(value)?,
+        "streaming.key" => config.streaming.key = path_or_none(value)?,
+        "streaming.client_ca" => config.streaming.client_ca = path_or_none(value)?,
+        "streaming.idle_timeout" => config.streaming.idle_timeout = long_seconds(value)?,
+        "streaming.creation_timeout" => config.streaming.creation_timeout = seconds(value)?,
         "metrics.address" => {
             config.metrics.address = match string(value)? {
                 "" => None,
@@ -141,6 +150,15 @@ fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, Unfit> {
 
 /// A deadline: one second to an hour.
 fn seconds(value: &DeValue<'_>) -> Result<u32, Unfit> {
+    seconds_up_to(value, 60 * 60)
+}
+
+/// A time that is waited for without anything else waiting: to a week.
+fn long_seconds(value: &DeValue<'_>) -> Result<u32, Unfit> {
+    seconds_up_to(value, 7 * 24 * 60 * 60)
+}
+
+fn seconds_up_to(value: &DeValue<'_>, longest: u32) -> Result<u32, Unfit> {
     let DeValue::Integer(number) = value else {
         return Err(Unfit(format!(
             "expected a number of seconds, found {}",
@@ -149,10 +167,10 @@ fn seconds(value: &DeValue<'_>) -> Result<u32, Unfit> {
     };
     u32::from_str_radix(number.as_str(), number.radix())
         .ok()
-        .filter(|seconds| (1..=3600).contains(seconds))
+        .filter(|seconds| (1..=longest).contains(seconds))
         .ok_or_else(|| {
             Unfit(format!(
-                "{} is not between 1 and 3600 seconds",
+                "{} is not between 1 and {longest} seconds",
                 number.as_str()
             ))
         })
@@ -196,12 +214,20 @@ fn cgroup(text: &str) -> Result<String, Unfit> {
     }
 }
 
-fn loopback(text: &str) -> Result<String, Unfit> {
-    match text.parse::<std::net::SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(text.to_owned()),
+/// An address that a URL can name.
+fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if !address.ip().is_unspecified() => Ok(address),
         _ => Err(Unfit(format!(
-            "{text:?} is not a loopback address such as \"127.0.0.1:0\""
+            "{text:?} is not an address and a port such as \"127.0.0.1:0\""
         ))),
+    }
+}
+
+fn path_or_none(value: &DeValue<'_>) -> Result<PathBuf, Unfit> {
+    match string(value)? {
+        "" => Ok(PathBuf::new()),
+        text => absolute(text),
     }
 }
 
@@ -250,7 +276,7 @@ fn is_section(name: &str) -> bool {
     sections().any(|section| section == name)
 }
 
-fn found(value: &DeValue<'_>) -> impl fmt::Display + use<> {
+fn found(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

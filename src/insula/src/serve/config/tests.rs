@@ -29,6 +29,12 @@ parent = "/kube/insula/"
 device_ownership_from_security_context = true
 [streaming]
 address = "[::1]:4000"
+tls = true
+certificate = "/tls.crt"
+key = "/tls.key"
+client_ca = "/ca.crt"
+idle_timeout = 60
+creation_timeout = 0x10
 [metrics]
 address = "127.0.0.1:9090"
 [log]
@@ -136,6 +142,8 @@ fn mistakes_are_named_with_file_line_and_remedy() {
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
              security.device_ownership_from_security_context, streaming.address, \
+             streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
+             streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",
         ),
         (
@@ -144,6 +152,8 @@ fn mistakes_are_named_with_file_line_and_remedy() {
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
              security.device_ownership_from_security_context, streaming.address, \
+             streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
+             streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",
         ),
         (
@@ -193,9 +203,25 @@ fn mistakes_are_named_with_file_line_and_remedy() {
              address such as \"127.0.0.1:9090\"",
         ),
         (
-            "[streaming]\naddress = \"10.0.0.1:0\"\n",
-            "c.toml:2: `streaming.address`: \"10.0.0.1:0\" is not a loopback address such as \
+            "[streaming]\naddress = \"0.0.0.0:0\"\n",
+            "c.toml:2: `streaming.address`: \"0.0.0.0:0\" is not an address and a port such as \
              \"127.0.0.1:0\"",
+        ),
+        (
+            "[streaming]\ntls = 1\n",
+            "c.toml:2: `streaming.tls`: expected true or false, found an integer",
+        ),
+        (
+            "[streaming]\nidle_timeout = 0\n",
+            "c.toml:2: `streaming.idle_timeout`: 0 is not between 1 and 604800 seconds",
+        ),
+        (
+            "[streaming]\nidle_timeout = \"4h\"\n",
+            "c.toml:2: `streaming.idle_timeout`: expected a number of seconds, found a string",
+        ),
+        (
+            "[streaming]\nkey = \"tls.key\"\n",
+            "c.toml:2: `streaming.key`: expected an absolute path, found \"tls.key\"",
         ),
         (
             "[cgroup]\ndriver = \"cgroup\"\n",
@@ -293,4 +319,34 @@ fn a_file_that_was_named_must_exist() {
             missing.display()
         )
     );
+}
+
+#[test]
+fn keys_of_the_streaming_server_go_together() {
+    let files = "certificate = \"/a\"\nkey = \"/b\"\n";
+    for (text, want) in [
+        ("", None),
+        ("tls = true\n", None),
+        ("tls = true\naddress = \"10.0.0.1:0\"\n", None),
+        (&format!("tls = true\n{files}"), None),
+        (files, Some("are for TLS")),
+        ("client_ca = \"/a\"\n", Some("are for TLS")),
+        ("tls = true\nkey = \"/b\"\n", Some("go together")),
+        (
+            "address = \"10.0.0.1:0\"\n",
+            Some("is reachable from other nodes"),
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        fs::write(&file, format!("[streaming]\n{text}")).unwrap();
+        let loaded = load(&Sources { named: Some(file) });
+        match want {
+            None => assert!(loaded.is_ok(), "{text}"),
+            Some(want) => {
+                let error = loaded.unwrap_err().to_string();
+                assert!(error.contains(want), "{text}: {error}");
+            }
+        }
+    }
 }

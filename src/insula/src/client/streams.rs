@@ -1,0 +1,81 @@
+//! Streams of containers and pods on a person's terminal: exec -i, attach and port-forward.
+
+mod forward;
+mod joined;
+mod terminal;
+
+pub(crate) use forward::port_forward;
+
+use insula_cri_api::v1;
+use insula_streaming::Streams;
+
+use super::Outcome;
+use super::connection::{QUESTION, answer};
+use super::error::ClientError;
+use super::exec::exit_code;
+use super::names::Inventory;
+use super::session::Session;
+use crate::cli::{Attach, Exec};
+
+/// Runs a command with this terminal's streams and ends with its exit code.
+pub(crate) async fn exec(session: &Session, args: &Exec) -> Outcome {
+    let inventory = Inventory::load(&session.client).await?;
+    let container = inventory.container(&args.name)?;
+    let streams = Streams {
+        stdin: args.interactive,
+        stdout: true,
+        stderr: !args.tty,
+        terminal: args.tty,
+    };
+    let request = v1::ExecRequest {
+        container_id: container.id.clone(),
+        cmd: args.command.clone(),
+        tty: streams.terminal,
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+    };
+    let doing = format!("run {:?} in {}", args.command.join(" "), args.name);
+    let url = answer(&doing, QUESTION, session.client.runtime().exec(request)).await?;
+    join(&doing, &url.url, streams).await
+}
+
+/// Joins a container's own streams until they end.
+pub(crate) async fn attach(session: &Session, args: &Attach) -> Outcome {
+    let inventory = Inventory::load(&session.client).await?;
+    let container = inventory.container(&args.name)?;
+    let streams = Streams {
+        stdin: args.interactive,
+        stdout: true,
+        stderr: !args.tty,
+        terminal: args.tty,
+    };
+    let request = v1::AttachRequest {
+        container_id: container.id.clone(),
+        tty: streams.terminal,
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+    };
+    let doing = format!("attach to {}", args.name);
+    let url = answer(&doing, QUESTION, session.client.runtime().attach(request)).await?;
+    join(&doing, &url.url, streams).await
+}
+
+async fn join(doing: &str, url: &str, streams: Streams) -> Outcome {
+    let failed = |source| ClientError::Streams {
+        doing: doing.to_owned(),
+        source,
+    };
+    let remote = insula_streaming::client::remote(url, streams)
+        .await
+        .map_err(failed)?;
+    // Raw from here on, and as it was when this is dropped.
+    let raw = match streams.terminal && streams.stdin {
+        true => terminal::Raw::enter().map_err(ClientError::file("set up the terminal"))?,
+        false => None,
+    };
+    let ended = joined::run(remote).await;
+    drop(raw);
+    Ok(exit_code(ended.map_err(failed)?))
+}
