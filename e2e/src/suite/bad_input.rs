@@ -7,8 +7,8 @@ use crate::support::requests::{self, command, host_pod, of_image, pod, script, s
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::security_profile::ProfileType;
 use insula_cri_api::v1::{
-    ContainerConfig, ContainerState, IdMapping, Int64Value, NamespaceMode, PullImageRequest,
-    RunPodSandboxRequest, SeLinuxOption, SecurityProfile, UserNamespace,
+    ContainerConfig, ContainerState, Int64Value, NamespaceMode, PullImageRequest,
+    RunPodSandboxRequest, SeLinuxOption, SecurityProfile,
 };
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -401,9 +401,7 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
     let (status, _) = node.finish(&pod, unconfined).await?;
     check_eq!(status.exit_code, 0, "an unconfined container");
 
-    let mut config = pod_with_user_namespace();
-    let error = node.refused_pod(config.clone()).await?;
-    check_contains!(error, "(hostUsers: false) are not supported yet");
+    let mut config = requests::mapped_pod(requests::pod("users"));
     requests::namespaces(&mut config)
         .userns_options
         .get_or_insert_default()
@@ -412,21 +410,6 @@ async fn what_this_version_cannot_confine_is_refused(node: &mut Node) -> Outcome
     let error = node.refused_pod(config).await?;
     check_contains!(error, "has 0 mappings, exactly one is possible");
     Ok(())
-}
-
-fn pod_with_user_namespace() -> insula_cri_api::v1::PodSandboxConfig {
-    let mut config = pod("users");
-    let mapping = IdMapping {
-        host_id: 100_000,
-        container_id: 0,
-        length: 65_536,
-    };
-    requests::namespaces(&mut config).userns_options = Some(UserNamespace {
-        mode: NamespaceMode::Pod.into(),
-        uids: vec![mapping],
-        gids: vec![mapping],
-    });
-    config
 }
 
 async fn a_node_without_network_configuration_says_what_is_missing(node: &mut Node) -> Outcome {

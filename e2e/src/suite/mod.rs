@@ -16,6 +16,7 @@ mod seccomp;
 mod security;
 mod supervisor_death;
 mod systemd;
+mod user_namespaces;
 mod volumes;
 
 use crate::support::Case;
@@ -26,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         bad_input::cases(),
         recovery::cases(),
         processes::cases(),
+        user_namespaces::cases(),
         lifecycle::cases(),
         supervisor_death::cases(),
         systemd::cases(),

@@ -57,7 +57,7 @@ async fn racer(node: &Node, pod: &Pod, canary: &Canary) -> Outcome<String> {
     let at = mount(&mut config, &node.world.programs, "/programs");
     config.mounts[at].readonly = true;
     let security = requests::security(&mut config);
-    security.namespace_options.get_or_insert_default().pid = pod
+    let of_pod = pod
         .config
         .linux
         .clone()
@@ -65,8 +65,10 @@ async fn racer(node: &Node, pod: &Pod, canary: &Canary) -> Outcome<String> {
         .security_context
         .unwrap_or_default()
         .namespace_options
-        .unwrap_or_default()
-        .pid;
+        .unwrap_or_default();
+    let namespaces = security.namespace_options.get_or_insert_default();
+    namespaces.pid = of_pod.pid;
+    namespaces.userns_options = of_pod.userns_options;
     security.capabilities = Some(Capability {
         add_capabilities: vec!["SYS_PTRACE".into()],
         ..Capability::default()
@@ -99,12 +101,13 @@ async fn finding(node: &Node, racer: &str) -> Outcome<usize> {
     Ok(looked)
 }
 
-/// Races until the racer has seen enough processes for its finding nothing to mean something.
-async fn race(node: &Node, pid: NamespaceMode) -> Outcome {
+/// Races until the racer has seen enough processes for its finding nothing to mean something; in a
+/// user namespace if `user` says so.
+pub(super) async fn race(node: &Node, pid: NamespaceMode, user: bool) -> Outcome {
     let canary = Canary::new(node)?;
     let mut looked = 0;
     for round in 1..=MAX_RACES {
-        looked += race_once(node, pid, &canary, round).await?;
+        looked += race_once(node, pid, user, &canary, round).await?;
         if looked > RACES / 20 {
             return Ok(());
         }
@@ -119,14 +122,21 @@ async fn race(node: &Node, pid: NamespaceMode) -> Outcome {
 async fn race_once(
     node: &Node,
     pid: NamespaceMode,
+    user: bool,
     canary: &Canary,
     round: usize,
 ) -> Outcome<usize> {
     let mut config = host_pod(&format!("race-{round}"));
+    if user {
+        config = requests::mapped_pod(config);
+    }
     requests::namespaces(&mut config).pid = pid.into();
     let pod = node.run_pod(config).await?;
     let racer = racer(node, &pod, canary).await?;
     let mut other = sleeper("other");
+    if user {
+        other = requests::mapped(other);
+    }
     requests::container_namespaces(&mut other).pid = pid.into();
     let target = if pid == NamespaceMode::Pod {
         node.run(&pod, other).await?
@@ -156,13 +166,13 @@ async fn race_once(
 async fn nothing_of_the_host_is_seen_by_a_racer_in_its_own_pid_namespace(
     node: &mut Node,
 ) -> Outcome {
-    race(node, NamespaceMode::Container).await
+    race(node, NamespaceMode::Container, false).await
 }
 
 async fn nothing_of_the_host_is_seen_by_a_racer_in_a_shared_pid_namespace(
     node: &mut Node,
 ) -> Outcome {
-    race(node, NamespaceMode::Pod).await
+    race(node, NamespaceMode::Pod, false).await
 }
 
 /// Prints what a process has of its own at its start.

@@ -1,10 +1,10 @@
 //! Requests as kubelet makes them. Tests change what they are about.
 
 use insula_cri_api::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
+    ContainerConfig, ContainerMetadata, IdMapping, ImageSpec, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata,
+    PodSandboxMetadata, UserNamespace,
 };
 use std::path::Path;
 
@@ -41,6 +41,40 @@ pub fn host_pod(name: &str) -> PodSandboxConfig {
     let mut config = pod(name);
     config.hostname = String::new();
     namespaces(&mut config).network = NamespaceMode::Node.into();
+    config
+}
+
+/// The host's id for root of a [`mapped_pod`].
+pub const FIRST_ID: u32 = 1_000_000;
+/// How many ids it has.
+pub const ID_COUNT: u32 = 65_536;
+
+/// The ids of a [`mapped_pod`].
+pub fn ids() -> Vec<IdMapping> {
+    vec![IdMapping {
+        host_id: FIRST_ID,
+        container_id: 0,
+        length: ID_COUNT,
+    }]
+}
+
+fn user_namespace() -> UserNamespace {
+    UserNamespace {
+        mode: NamespaceMode::Pod.into(),
+        uids: ids(),
+        gids: ids(),
+    }
+}
+
+/// The pod with a user namespace of its own.
+pub fn mapped_pod(mut config: PodSandboxConfig) -> PodSandboxConfig {
+    namespaces(&mut config).userns_options = Some(user_namespace());
+    config
+}
+
+/// The container for such a pod.
+pub fn mapped(mut config: ContainerConfig) -> ContainerConfig {
+    container_namespaces(&mut config).userns_options = Some(user_namespace());
     config
 }
 

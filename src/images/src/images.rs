@@ -16,7 +16,7 @@ use crate::pull::{self, LayerLocks, Request};
 use crate::reference::Reference;
 use crate::registry::Timeouts;
 use crate::registry::auth::RegistryAuth;
-use crate::rootfs::{DirectoryBackend, KnownRootfs, Rootfs, RootfsBackend, RootfsUsage};
+use crate::rootfs::{DirectoryBackend, KnownRootfs, Rootfs, RootfsBackend, RootfsIds, RootfsUsage};
 use crate::store::{Image, ImageId, Store};
 
 /// How to open a store.
@@ -237,14 +237,19 @@ impl Images {
     /// image is removed or this process restarted, until [`Images::remove_rootfs`]. All files in
     /// it have the SELinux label `mount_label`, where there is one.
     ///
+    /// With `ids` it is shown with a user namespace's ids: what the image says belongs to user 0
+    /// belongs to root there, and what root there writes does not belong to the host's.
+    ///
     /// # Errors
     /// [`Error::NotFound`] if the image is not here, [`Error::Unsupported`] if the container's id
-    /// is malformed or has a root file system already.
+    /// is malformed or has a root file system already, or if the store's file system cannot show
+    /// other ids.
     pub async fn prepare_rootfs(
         &self,
         image: &ImageId,
         container_id: &str,
         mount_label: Option<&str>,
+        ids: Option<RootfsIds>,
     ) -> Result<Rootfs> {
         let (image, container, backend) = (
             image.clone(),
@@ -252,13 +257,16 @@ impl Images {
             Arc::clone(&self.0.backend),
         );
         let label = mount_label.map(str::to_owned);
-        self.with_store(move |store| store.prepare_rootfs(&*backend, &image, &container, label))
-            .await
+        self.with_store(move |store| {
+            store.prepare_rootfs(&*backend, &image, &container, label, ids.as_ref())
+        })
+        .await
     }
 
     /// Mounts an image for a container to see it as a volume. It goes when the container's root file
     /// system does, which must exist; `index` counts the volumes of a container. The mount is
-    /// writable, into a place of the container's own; whoever attaches it makes it read-only.
+    /// writable, into a place of the container's own; whoever attaches it makes it read-only. `ids` are
+    /// those of [`Images::prepare_rootfs`].
     ///
     /// # Errors
     /// [`Error::NotFound`] if the image or the container's root file system is not here.
@@ -267,14 +275,17 @@ impl Images {
         image: &ImageId,
         container_id: &str,
         index: usize,
+        ids: Option<RootfsIds>,
     ) -> Result<Rootfs> {
         let (image, container, backend) = (
             image.clone(),
             container_id.to_owned(),
             Arc::clone(&self.0.backend),
         );
-        self.with_store(move |store| store.mount_volume(&*backend, &image, &container, index))
-            .await
+        self.with_store(move |store| {
+            store.mount_volume(&*backend, &image, &container, index, ids.as_ref())
+        })
+        .await
     }
 
     /// Removes a container's root file system. It is gone from lists when this returns, its files

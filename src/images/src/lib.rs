@@ -49,7 +49,8 @@ pub use self::reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference};
 pub use self::registry::Timeouts;
 pub use self::registry::auth::RegistryAuth;
 pub use self::rootfs::{
-    KnownRootfs, OverlayDescription, Rootfs, RootfsMount, RootfsUsage, read_in_root,
+    KnownRootfs, OverlayDescription, Rootfs, RootfsIds, RootfsMount, RootfsUsage, read_in_root,
+    try_ids,
 };
 pub use self::secret::Secret;
 pub use self::store::{Image, ImageId};

@@ -94,7 +94,7 @@ async fn an_image_from_pull_to_removal() {
         ["HEAD"]
     );
 
-    let rootfs = images.prepare_rootfs(&id, "c1", None).await.unwrap();
+    let rootfs = images.prepare_rootfs(&id, "c1", None, None).await.unwrap();
     let passwd = read_in_root(&rootfs, "/etc/passwd", 1 << 20)
         .unwrap()
         .unwrap();
@@ -111,10 +111,15 @@ async fn an_image_from_pull_to_removal() {
     ));
     assert!(images.rootfs_usage("c1").await.unwrap().inodes >= 1);
     assert!(
-        images.prepare_rootfs(&id, "c1", None).await.is_err(),
+        images.prepare_rootfs(&id, "c1", None, None).await.is_err(),
         "taken"
     );
-    assert!(images.prepare_rootfs(&id, "../x", None).await.is_err());
+    assert!(
+        images
+            .prepare_rootfs(&id, "../x", None, None)
+            .await
+            .is_err()
+    );
 
     remove_while_in_use(root.path(), images, rootfs, &all).await;
 }
@@ -181,7 +186,10 @@ async fn a_directory_without_an_entry_keeps_what_a_lower_layer_says() {
     let name = format!("{}/implicit:1", registry.host());
     let id = pull(&images, &name).await.unwrap();
     for container in ["c1", "c2"] {
-        let rootfs = images.prepare_rootfs(&id, container, None).await.unwrap();
+        let rootfs = images
+            .prepare_rootfs(&id, container, None, None)
+            .await
+            .unwrap();
         for (path, mode) in [
             ("tmp", 0o1777),
             ("var", 0o711),

@@ -33,6 +33,9 @@ const FILES: &[(&str, &str)] = &[
     ("resolv.conf", "/etc/resolv.conf"),
 ];
 
+/// The group `tty` of every distribution, to which terminals belong.
+const TERMINAL_GROUP: u32 = 5;
+
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl Isolator for Filesystem {
@@ -107,6 +110,15 @@ fn kernel_mounts(spec: &ContainerSpec, pod: &PodView<'_>) -> Vec<Mount> {
         nosuid: true,
         ..MountAttributes::default()
     };
+    let mut options = vec![
+        ("newinstance", None),
+        ("ptmxmode", Some("0666")),
+        ("mode", Some("0620")),
+    ];
+    let groups = pod.spec.namespaces.user.map(|user| user.gids);
+    if groups.is_none_or(|groups| groups.to_host(TERMINAL_GROUP).is_some()) {
+        options.push(("gid", Some("5")));
+    }
     let shm = if host_ipc {
         host("/dev/shm")
     } else {
@@ -120,19 +132,7 @@ fn kernel_mounts(spec: &ContainerSpec, pod: &PodView<'_>) -> Vec<Mount> {
             filesystem("tmpfs", &[("mode", Some("755")), ("size", Some("65536k"))]),
             devices,
         ),
-        mount(
-            "/dev/pts",
-            filesystem(
-                "devpts",
-                &[
-                    ("newinstance", None),
-                    ("ptmxmode", Some("0666")),
-                    ("mode", Some("0620")),
-                    ("gid", Some("5")),
-                ],
-            ),
-            terminals,
-        ),
+        mount("/dev/pts", filesystem("devpts", &options), terminals),
         mount("/dev/mqueue", filesystem("mqueue", &[]), guarded),
         mount("/dev/shm", shm, guarded),
     ]

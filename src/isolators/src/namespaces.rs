@@ -10,7 +10,8 @@ use insula_wire::plan::{self, NewOrHost, PidNamespace, PodOrHost};
 /// Network and ipc are the pod's matter: a container in a pod with the node's
 /// network has the node's, whatever it says, and one that wants the node's in
 /// a pod of its own is refused. The host name goes with the network. The
-/// cgroup namespace is new unless the container is privileged.
+/// cgroup namespace is new unless the container is privileged on the node's
+/// ids. The user namespace is the pod's.
 #[derive(Debug)]
 pub(crate) struct Namespaces;
 
@@ -40,7 +41,8 @@ impl Isolator for Namespaces {
             }
             NamespaceMode::Target => PidNamespace::Target(wanted.target_id.clone()),
         };
-        let cgroup = if spec.security.privileged {
+        // Root of a user namespace cannot mount the cgroups of the node's.
+        let cgroup = if spec.security.privileged && of_pod.user.is_none() {
             NewOrHost::Host
         } else {
             NewOrHost::New

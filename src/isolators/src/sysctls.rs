@@ -61,13 +61,19 @@ pub fn of_pod(spec: &PodSpec) -> Result<BTreeMap<String, String>, Refusal> {
         }
     }
     if spec.namespaces.network != NamespaceMode::Node {
+        // Of a user namespace's groups only those that it has can be given.
+        let groups = spec
+            .namespaces
+            .user
+            .map_or(1 << 31, |user| user.gids.length());
         for (name, value) in [
-            ("net.ipv4.ip_unprivileged_port_start", "0"),
-            ("net.ipv4.ping_group_range", "0 2147483647"),
+            ("net.ipv4.ip_unprivileged_port_start", "0".to_owned()),
+            (
+                "net.ipv4.ping_group_range",
+                format!("0 {}", groups.min(1 << 31) - 1),
+            ),
         ] {
-            settings
-                .entry(name.to_owned())
-                .or_insert_with(|| value.to_owned());
+            settings.entry(name.to_owned()).or_insert(value);
         }
     }
     Ok(settings)

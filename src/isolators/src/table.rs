@@ -118,7 +118,14 @@ pub fn plan(spec: &ContainerSpec, pod: &PodView<'_>) -> Result<LaunchPlan, PlanE
         cgroup_path: pod.cgroup_path.to_owned(),
         stdio: stdio(spec, pod).map_err(refused)?,
     };
-    Ok(merge(inputs, contributions)?)
+    let plan = merge(inputs, contributions)?;
+    if let Some(ids) = pod.spec.namespaces.user {
+        crate::user_namespace::check(&plan, ids).map_err(|refusal| PlanError::Refused {
+            isolator: "user-namespace",
+            refusal,
+        })?;
+    }
+    Ok(plan)
 }
 
 /// What changed limits mean as values for [`update`]. Pure. What is not set in

@@ -7,6 +7,7 @@ mod labels;
 mod limits;
 mod merging;
 mod rights;
+mod user_namespace;
 mod views;
 
 pub(crate) use views::{Fixture, host, plan_of, refusal_of};

@@ -126,6 +126,7 @@ fn attributes(volume: &VolumeMount, target: &str) -> Result<MountAttributes, Ref
     let mut attributes = MountAttributes {
         readonly: volume.readonly,
         recursive_readonly: volume.recursive_readonly,
+        id_mapped: volume.ids.is_some(),
         ..MountAttributes::default()
     };
     for option in &volume.options {

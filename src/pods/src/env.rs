@@ -102,6 +102,14 @@ impl Pod {
         self.level.as_ref().map(Reserved::as_str)
     }
 
+    /// The host's user and group for root of its containers.
+    pub(crate) fn root_ids(&self) -> (u32, u32) {
+        self.spec
+            .namespaces
+            .user
+            .map_or((0, 0), |ids| (ids.uids.first(), ids.gids.first()))
+    }
+
     /// The cgroup of one of its containers, below each hierarchy's root.
     pub(crate) fn container_cgroup(&self, container: &crate::ids::ContainerId) -> String {
         let group = PodGroup {

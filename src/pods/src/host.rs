@@ -8,7 +8,7 @@ use crate::config::CgroupDriver;
 use crate::error::{Error, Result};
 use crate::ids::PodId;
 use crate::paths::PodDirectory;
-use crate::ports::ImageFacts;
+use crate::ports::{ImageFacts, UserNamespace};
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::details::Details;
@@ -78,8 +78,9 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// Takes that file away. Idempotent.
     fn release_network_namespace(&self, path: &Path) -> Result<()>;
 
-    /// Clones the mount at a host path with all below it, detached. May hang.
-    fn clone_tree(&self, path: &Path) -> Result<OwnedFd>;
+    /// Clones the mount at a host path with all below it, detached, and shows
+    /// it with a user namespace's ids if one is given. May hang.
+    fn clone_tree(&self, path: &Path, user: Option<&UserNamespace>) -> Result<OwnedFd>;
 
     /// What AppArmor has loaded. May wait for its default profile to be.
     fn apparmor_profiles(&self) -> Result<Profiles>;

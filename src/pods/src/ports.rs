@@ -10,6 +10,7 @@ use crate::status::Condition;
 use futures_util::future::BoxFuture;
 use insula_isolators::isolator::ImageView;
 use insula_isolators::spec::{ImageRequest, PodSpec};
+use insula_wire::IdMappings;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -22,13 +23,15 @@ pub trait ImageStore: Send + Sync + 'static {
     /// here is [`Error::NotFound`](crate::Error::NotFound).
     fn image<'a>(&'a self, image: &'a ImageRequest) -> BoxFuture<'a, Result<ImageFacts>>;
 
-    /// Makes a container's root file system from an image. `mount_label` is the
+    /// Makes a container's root file system from an image, shown with the ids
+    /// of the pod's user namespace where it has one. `mount_label` is the
     /// SELinux label of all files in it.
     fn prepare_rootfs<'a>(
         &'a self,
         container: &'a ContainerId,
         image: &'a ImageFacts,
         mount_label: Option<&'a str>,
+        user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>>;
 
     /// Mounts an image, given by its id, as a volume of a container that has a
@@ -39,6 +42,7 @@ pub trait ImageStore: Send + Sync + 'static {
         container: &'a ContainerId,
         image: &'a str,
         index: usize,
+        user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<OwnedFd>>;
 
     /// Removes it. Idempotent.
@@ -65,6 +69,15 @@ pub struct ImageFacts {
     pub name: Option<String>,
     /// How it wants to be run.
     pub view: ImageView,
+}
+
+/// A pod's own user namespace, with which the ids of mounts are mapped.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// The namespace.
+    pub namespace: OwnedFd,
+    /// Its ids.
+    pub ids: IdMappings,
 }
 
 /// A root file system that is ready.

@@ -41,6 +41,8 @@ pub struct Node {
     pub state: PathBuf,
     /// Recursive read-only mounts work here (KEP-3857).
     pub recursive_read_only_mounts: bool,
+    /// Pods can have user namespaces of their own here (KEP-127).
+    pub user_namespaces: bool,
     /// The effective configuration as JSON, without secrets.
     pub config: serde_json::Value,
     /// Looks at what this host can do and gives back the rows of

@@ -63,6 +63,7 @@ impl Daemon {
             root: path("root"),
             state: path("state"),
             recursive_read_only_mounts: true,
+            user_namespaces: true,
             config: serde_json::json!({"log": {"level": "info"}}),
             doctor: Box::new(|| serde_json::json!([{"name": "kernel"}])),
             pulls: Box::new(NoWatcher),

@@ -48,7 +48,8 @@ impl Supervisor {
         };
         let brought = Brought::sort(&request, descriptors)?;
         let target = self.target(&request)?;
-        let (mut container, theirs) = prepare(&request, brought.cgroup)?;
+        let owner = pod.namespaces.host_uid(request.owner)?;
+        let (mut container, theirs) = prepare(&request, owner, brought.cgroup)?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let options = ForkOptions {
             into_cgroup: match request.born_in_cgroup {
@@ -62,7 +63,6 @@ impl Supervisor {
                 reporter: Reporter::new(socket),
                 plan: brought.plan,
                 streams: theirs,
-                owner: request.owner,
                 outcome: &container.outcome,
                 root: brought.root,
                 host_mounts: brought.host_mounts,
@@ -138,6 +138,12 @@ impl Supervisor {
             .filter_map(|exec| exec.group.as_ref().map(|group| group.slot))
             .collect();
         let proof = self.proof;
+        let namespaces = self.pod.as_ref().map(|pod| &pod.namespaces);
+        let user_namespace = namespaces.is_some_and(|all| all.user.is_some());
+        let owner = match namespaces {
+            Some(namespaces) => namespaces.host_uid(request.owner)?,
+            None => request.owner,
+        };
         let container = self.container(&request.container_id)?;
         let group = match container.state {
             State::Running => step(name, container.claim_group(&busy))?,
@@ -148,7 +154,7 @@ impl Supervisor {
             return Err(refuse(FailureKind::WrongState, name, message));
         };
 
-        let (ends, theirs) = step(name, exec_streams(request))?;
+        let (ends, theirs) = step(name, exec_streams(request, owner))?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let outcome = step(name, Outcome::new())?;
         let container = &container.cgroup;
@@ -170,6 +176,7 @@ impl Supervisor {
                 owner: request.owner,
                 outcome: &outcome,
                 main,
+                user_namespace,
                 cgroups,
             }
             .run(proof),
@@ -206,7 +213,7 @@ impl Supervisor {
 
 /// Both ends of an exec's pipes; with a terminal there are none, and its child
 /// makes that itself.
-fn exec_streams(request: &ExecRequest) -> insula_sys::Result<(Ends, Option<Streams>)> {
+fn exec_streams(request: &ExecRequest, owner: u32) -> insula_sys::Result<(Ends, Option<Streams>)> {
     let ExecStreams::Pipes {
         stdin,
         stdout,
@@ -220,7 +227,7 @@ fn exec_streams(request: &ExecRequest) -> insula_sys::Result<(Ends, Option<Strea
         stdout,
         stderr,
     };
-    let (ends, theirs) = streams::make(request.owner, wanted)?;
+    let (ends, theirs) = streams::make(owner, wanted)?;
     Ok((ends, Some(theirs)))
 }
 
@@ -228,6 +235,7 @@ fn exec_streams(request: &ExecRequest) -> insula_sys::Result<(Ends, Option<Strea
 /// unless it makes a terminal itself.
 fn prepare(
     request: &CreateRequest,
+    owner: u32,
     cgroup: Vec<OwnedFd>,
 ) -> Result<(Container, Option<Streams>), Failure> {
     let name = "create container";
@@ -248,7 +256,7 @@ fn prepare(
         stdout: true,
         stderr: true,
     };
-    let (ends, theirs) = step(name, streams::make(request.owner, wanted))?;
+    let (ends, theirs) = step(name, streams::make(owner, wanted))?;
     container.outputs = ends
         .outputs
         .into_iter()

@@ -1,29 +1,37 @@
 //! The pod's namespaces: made once by a helper, held as descriptors.
 //!
 //! ```text
-//!  supervisor ── fork ──► helper: unshares net, ipc, uts and mount, furnishes
-//!      │                   them, hands their descriptors over, ends
+//!  supervisor ── fork ──► helper: unshares user (and waits for its ids), net,
+//!      │                   ipc, uts and mount, furnishes them, hands their
+//!      │                   descriptors over, ends
 //!      └── with a shared PID namespace ──► reaper: PID 1 there, no rights,
 //!                                          nothing open, an empty root
 //! ```
+//!
+//! With a user namespace of the pod's own, the helper is its root when it makes
+//! the others, so that it owns them (user_namespaces(7)). Its ids are written
+//! by the supervisor, which alone may map more than one.
 
-use crate::launch::report::{ProgramName, Report, Reporter, step, system_failure};
+use crate::launch::report::{Go, ProgramName, Report, Reporter, malformed, step, system_failure};
 use insula_sys::fork::{self, Child, Fork, ForkOptions, SingleThread};
 use insula_sys::identity::{self, CapabilityMasks};
 use insula_sys::mount::{self, Attributes, Propagation};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::{Error, fd, seqpacket};
+use insula_wire::IdMappings;
 use insula_wire::message::{Failure, PodPlan};
 use insula_wire::plan::PodOrHost;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+mod user;
+
 /// What a pod's containers share.
 #[derive(Debug)]
 pub struct PodNamespaces {
     /// The user namespace, which owns the others; `None` is the host's.
-    pub user: Option<OwnedFd>,
+    pub user: Option<UserNamespace>,
     /// The network namespace; `None` is the host's.
     pub network: Option<OwnedFd>,
     /// The ipc namespace; `None` is the host's.
@@ -42,6 +50,15 @@ pub struct PodNamespaces {
     pub null: OwnedFd,
     /// Where new roots are attached for a moment, out of sight.
     pub state_directory: String,
+}
+
+/// A user namespace of a pod's own.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// The namespace.
+    pub namespace: OwnedFd,
+    /// Its ids.
+    pub ids: IdMappings,
 }
 
 /// A pod that was made.
@@ -66,12 +83,26 @@ impl PodNamespaces {
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let optional = [&self.network, &self.ipc, &self.uts, &self.pid];
         let mut all: Vec<_> = optional.into_iter().flatten().map(AsFd::as_fd).collect();
+        all.extend(self.user.as_ref().map(|user| user.namespace.as_fd()));
         all.extend([
             self.mounts.as_fd(),
             self.host_mounts.as_fd(),
             self.null.as_fd(),
         ]);
         all
+    }
+
+    /// The host's id for a user of the pod's containers.
+    pub fn host_uid(&self, uid: u32) -> Result<u32, Failure> {
+        match &self.user {
+            None => Ok(uid),
+            Some(user) => user.ids.uids.to_host(uid).ok_or_else(|| {
+                malformed(
+                    "find the user's id on the host",
+                    format!("user {uid} is not in the pod's user namespace"),
+                )
+            }),
+        }
     }
 
     /// The namespaces that were made, in the order in which they are told.
@@ -95,7 +126,7 @@ pub fn make(proof: SingleThread, plan: &PodPlan) -> Result<Pod, Failure> {
         Fork::Parent(helper) => helper,
     };
     drop(reporter);
-    let outcome = collect(plan, &ours);
+    let outcome = collect(plan, &helper, &ours);
     // Unblocks a helper that waits for us to have opened its namespaces.
     drop(ours);
     step(name, fork::wait(helper.pidfd.as_fd(), fork::PATIENCE))?;
@@ -103,7 +134,7 @@ pub fn make(proof: SingleThread, plan: &PodPlan) -> Result<Pod, Failure> {
 }
 
 /// The supervisor's side: takes the namespaces as the helper tells of them.
-fn collect(plan: &PodPlan, ours: &OwnedFd) -> Result<Pod, Failure> {
+fn collect(plan: &PodPlan, helper: &Child, ours: &OwnedFd) -> Result<Pod, Failure> {
     let name = "make pod";
     let mut reaper = None;
     loop {
@@ -113,6 +144,15 @@ fn collect(plan: &PodPlan, ours: &OwnedFd) -> Result<Pod, Failure> {
             Ok(Report::Cloned(pid)) => {
                 let pidfd = step(name, fork::open_pid(pid))?;
                 reaper = Some(Child { pid, pidfd });
+            }
+            Ok(Report::WithoutIds) => {
+                if let Some(ids) = plan.user {
+                    user::write_ids(helper, ids)?;
+                }
+                step(
+                    name,
+                    seqpacket::send(ours.as_fd(), &[Go::Mapped.byte()], &[]),
+                )?;
             }
             Ok(Report::Ready(_)) => {
                 let namespaces = namespaces(plan, received.descriptors, reaper.as_ref())?;
@@ -140,6 +180,10 @@ fn namespaces(
             .ok_or_else(|| system_failure(name, &Error::new("recvmsg(helper)", Errno::BADMSG))),
         false => Ok(None),
     };
+    let user = match (plan.user, next(plan.user.is_some())?) {
+        (Some(ids), Some(namespace)) => Some(UserNamespace { namespace, ids }),
+        _ => None,
+    };
     let network = next(plan.network == PodOrHost::Pod)?;
     let ipc = next(plan.ipc == PodOrHost::Pod)?;
     let uts = next(plan.uts == PodOrHost::Pod)?;
@@ -149,7 +193,7 @@ fn namespaces(
         None => None,
     };
     Ok(PodNamespaces {
-        user: None,
+        user,
         network,
         ipc,
         uts,
@@ -193,6 +237,9 @@ fn help(proof: SingleThread, plan: &PodPlan, reporter: &Reporter) -> Result<(), 
         (plan.ipc, Kind::Ipc),
         (plan.uts, Kind::Uts),
     ];
+    // As long as this is the host's root, which may look into it.
+    enter_directory(&plan.state_directory)?;
+    let user = user::make(plan, reporter)?;
     let mut kinds: Vec<Kind> = chosen
         .into_iter()
         .filter(|(choice, _)| *choice == PodOrHost::Pod)
@@ -219,11 +266,12 @@ fn help(proof: SingleThread, plan: &PodPlan, reporter: &Reporter) -> Result<(), 
     for (key, value) in &plan.sysctls {
         write_sysctl(key, value)?;
     }
-    furnish(plan)?;
+    let root = furnish(plan)?;
     if plan.shared_pid {
-        start_reaper(proof, reporter)?;
+        start_reaper(proof, reporter, &root)?;
     }
-    let descriptors: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+    step("enter pod mounts", mount::enter_root(root.as_fd()))?;
+    let descriptors: Vec<_> = user.iter().chain(&made).map(AsFd::as_fd).collect();
     reporter.send(&Report::Ready(ProgramName::default()), &descriptors);
     Ok(())
 }
@@ -239,9 +287,11 @@ fn write_sysctl(key: &str, value: &str) -> Result<(), Failure> {
     )
 }
 
-/// Replaces the copy of the host's mounts by a small tree of the pod's own: a
-/// namespace that kept the host's would keep them from being unmounted.
-fn furnish(plan: &PodPlan) -> Result<(), Failure> {
+/// Makes a small tree that shall replace the copy of the host's mounts, which
+/// would keep them from being unmounted. It is attached on the working
+/// directory. The host's stay until there is a reaper: in a user namespace
+/// procfs can only be mounted where one is seen already (`mount_too_revealing`).
+fn furnish(plan: &PodPlan) -> Result<OwnedFd, Failure> {
     let name = "furnish pod mounts";
     let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
@@ -251,10 +301,6 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
         ..Attributes::default()
     };
     step(name, mount::set_attributes(&step(name, top)?, private))?;
-    let directory = plan.state_directory.as_str();
-    let changed = rustix::process::chdir(directory)
-        .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno));
-    step(name, changed)?;
     let options = [
         ("size", Some("64k")),
         ("nr_inodes", Some("8")),
@@ -264,7 +310,7 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
         name,
         mount::new_filesystem("tmpfs", options, Attributes::default()),
     )?;
-    step(name, mount::attach_at(root.as_fd(), ".".as_ref()))?;
+    step(name, mount::attach_here(root.as_fd()))?;
     for entry in [SHM, PROC, EMPTY] {
         let made = rustix::fs::mkdirat(&root, entry, Mode::from_raw_mode(0o755))
             .map_err(|errno| Error::new(format!("mkdirat({entry:?}, 0755)"), errno));
@@ -308,7 +354,15 @@ fn furnish(plan: &PodPlan) -> Result<(), Failure> {
             mount::attach(empty.as_fd(), step(name, target)?.as_fd()),
         )?;
     }
-    step(name, mount::enter_root(root.as_fd()))
+    Ok(root)
+}
+
+fn enter_directory(directory: &str) -> Result<(), Failure> {
+    step(
+        "enter the pod's directory",
+        rustix::process::chdir(directory)
+            .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno)),
+    )
 }
 
 fn open_directory(parent: BorrowedFd<'_>, path: &str) -> insula_sys::Result<OwnedFd> {
@@ -322,7 +376,7 @@ fn open_directory(parent: BorrowedFd<'_>, path: &str) -> insula_sys::Result<Owne
 }
 
 /// Makes the shared PID namespace with its first process.
-fn start_reaper(proof: SingleThread, reporter: &Reporter) -> Result<(), Failure> {
+fn start_reaper(proof: SingleThread, reporter: &Reporter, root: &OwnedFd) -> Result<(), Failure> {
     let options = ForkOptions {
         new_pid_namespace: true,
         sibling: true,
@@ -336,13 +390,13 @@ fn start_reaper(proof: SingleThread, reporter: &Reporter) -> Result<(), Failure>
             let word = step("start reaper", seqpacket::receive(ready.as_fd()))?;
             if !word.bytes.is_empty() {
                 let words = String::from_utf8_lossy(&word.bytes).into_owned();
-                return Err(crate::launch::report::malformed("start reaper", words));
+                return Err(malformed("start reaper", words));
             }
             reporter.send(&Report::Cloned(child.pid), &[]);
             Ok(())
         }
         Fork::Child => {
-            let given_up = become_reaper();
+            let given_up = become_reaper(root);
             if let Err(failure) = given_up {
                 let _ = seqpacket::send(told.as_fd(), failure.to_string().as_bytes(), &[]);
                 fork::exit_now(1);
@@ -358,7 +412,7 @@ fn start_reaper(proof: SingleThread, reporter: &Reporter) -> Result<(), Failure>
 
 /// PID 1 of a pod: reaps by ignoring SIGCHLD, holds nothing, dies with the
 /// supervisor. Tenants see it, so everything worth taking goes first.
-fn become_reaper() -> Result<(), Failure> {
+fn become_reaper(root: &OwnedFd) -> Result<(), Failure> {
     let name = "become reaper";
     let death =
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -370,9 +424,11 @@ fn become_reaper() -> Result<(), Failure> {
         name,
         mount::new_filesystem("proc", [], Attributes::default()),
     )?;
-    step(name, mount::attach_at(proc.as_fd(), "/proc".as_ref()))?;
-    let entered = rustix::process::chroot("/empty")
-        .and_then(|()| rustix::process::chdir("/"))
+    let target = step(name, open_directory(root.as_fd(), PROC))?;
+    step(name, mount::attach(proc.as_fd(), target.as_fd()))?;
+    let empty = step(name, open_directory(root.as_fd(), EMPTY))?;
+    let entered = rustix::process::fchdir(&empty)
+        .and_then(|()| rustix::process::chroot("."))
         .map_err(|errno| Error::new("chroot(\"/empty\")", errno));
     step(name, entered)?;
     step(name, identity::limit_bounding_set(0))?;

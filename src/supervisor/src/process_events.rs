@@ -68,7 +68,8 @@ impl Supervisor {
                 self.reply_pending(pending, Ok(Answer::Created { pid }));
             }
             Some((Report::Failed(failure), _)) => self.container_failed(id, failure),
-            None => self.container_hung_up(id),
+            // The helper of a pod alone says that it waits for ids.
+            Some((Report::WithoutIds, _)) | None => self.container_hung_up(id),
         }
     }
 

@@ -97,7 +97,7 @@ impl Supervisor {
             let message = "the pod has none of its own";
             return Err(refuse(FailureKind::WrongState, name, message));
         };
-        let copy = step(name, insula_sys::fd::duplicate(namespace))?;
+        let copy = step(name, insula_sys::fd::duplicate(&namespace.namespace))?;
         self.reply(id, Ok(Answer::UserNamespace), &[copy.as_fd()]);
         Ok(())
     }

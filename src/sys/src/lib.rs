@@ -18,5 +18,6 @@ pub mod path;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod supervisor;
+pub mod user_namespace;
 
 pub use error::{Error, Result};

@@ -154,6 +154,18 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
+/// Attaches a detached mount on the working directory. Nothing is looked up,
+/// so that root of a user namespace may do it where it may not search.
+pub fn attach_here(mount: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", CWD, "", flags).map_err(|errno| {
+        Error::new(
+            format!("move_mount({mount:?}, \"\", AT_FDCWD, \"\")"),
+            errno,
+        )
+    })
+}
+
 /// Attaches a detached mount on a path, relative to the working directory.
 pub fn attach_at(mount: BorrowedFd<'_>, target: &Path) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -184,8 +196,41 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes) -> Result<()> {
         },
         userns_fd: 0,
     };
+    set_attr(mount, &argument, attributes.recursive).map_err(|errno| {
+        Error::new(
+            format!("mount_setattr({mount:?}, \"\", {attributes:?})"),
+            errno,
+        )
+    })
+}
+
+/// Shows the files of a detached mount, and of all below it where `recursive`,
+/// with the ids of a user namespace: what belongs to 0 on disk belongs to root
+/// there (`MOUNT_ATTR_IDMAP`, mount_setattr(2)). `EINVAL` is a file system that
+/// cannot, or a mount that was mapped before.
+pub fn map_ids(mount: impl AsFd, user: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let mount = mount.as_fd();
+    let argument = MountAttr {
+        attr_set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user.as_raw_fd().unsigned_abs().into(),
+    };
+    set_attr(mount, &argument, recursive).map_err(|errno| {
+        Error::new(
+            format!("mount_setattr({mount:?}, \"\", {{MOUNT_ATTR_IDMAP, {user:?}}}, recursive={recursive})"),
+            errno,
+        )
+    })
+}
+
+fn set_attr(
+    mount: BorrowedFd<'_>,
+    argument: &MountAttr,
+    recursive: bool,
+) -> std::result::Result<(), rustix::io::Errno> {
     let mut flags = AtFlags::EMPTY_PATH.bits();
-    if attributes.recursive {
+    if recursive {
         flags |= libc::AT_RECURSIVE as u32;
     }
     // SAFETY: mount_setattr(2) reads an empty NUL-terminated path and `size`
@@ -196,16 +241,13 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes) -> Result<()> {
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            std::ptr::from_ref(&argument),
+            std::ptr::from_ref(argument),
             std::mem::size_of::<MountAttr>(),
         )
     };
     match result {
         0 => Ok(()),
-        _ => Err(Error::new(
-            format!("mount_setattr({mount:?}, \"\", {attributes:?})"),
-            last_errno(),
-        )),
+        _ => Err(last_errno()),
     }
 }
 

@@ -20,6 +20,9 @@ pub enum Kind {
     Network,
     /// `CLONE_NEWPID`; joining one is for later children only.
     Pid,
+    /// `CLONE_NEWUSER`; the caller has then all capabilities there and is
+    /// nobody until its ids are changed.
+    User,
     /// `CLONE_NEWUTS`.
     Uts,
 }
@@ -35,6 +38,7 @@ impl Kind {
             Self::Mount => "mnt",
             Self::Network => "net",
             Self::Pid => "pid",
+            Self::User => "user",
             Self::Uts => "uts",
         }
     }
@@ -46,6 +50,7 @@ impl Kind {
             Self::Mount => LinkNameSpaceType::Mount,
             Self::Network => LinkNameSpaceType::Network,
             Self::Pid => LinkNameSpaceType::ProcessID,
+            Self::User => LinkNameSpaceType::User,
             Self::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
         }
     }
@@ -57,6 +62,7 @@ impl Kind {
             Self::Mount => ThreadNameSpaceType::MOUNT,
             Self::Network => ThreadNameSpaceType::NETWORK,
             Self::Pid => ThreadNameSpaceType::PROCESS_ID,
+            Self::User => ThreadNameSpaceType::USER,
             Self::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
         }
     }
@@ -68,6 +74,7 @@ impl Kind {
             Self::Mount => UnshareFlags::NEWNS,
             Self::Network => UnshareFlags::NEWNET,
             Self::Pid => UnshareFlags::NEWPID,
+            Self::User => UnshareFlags::NEWUSER,
             Self::Uts => UnshareFlags::NEWUTS,
         }
     }

@@ -124,8 +124,7 @@ pub struct CreateRequest {
     pub container_id: String,
     /// The plan's `stdio`.
     pub stdio: Stdio,
-    /// Who owns the standard streams, as the host counts: the plan's
-    /// `process.user.uid`, mapped where the pod has a user namespace.
+    /// The plan's `process.user.uid`, who owns the standard streams.
     pub owner: u32,
     /// The container whose PID namespace is joined, where the plan says
     /// [`PidNamespace::Target`](crate::plan::PidNamespace::Target).
@@ -148,8 +147,7 @@ pub struct ExecRequest {
     pub exec_id: u64,
     /// The container's id.
     pub container_id: String,
-    /// Who owns the standard streams, as the host counts: the process's
-    /// `user.uid`, mapped where the pod has a user namespace.
+    /// The process's `user.uid`, who owns the standard streams.
     pub owner: u32,
     /// After this many milliseconds the whole exec is killed; 0 is never.
     pub timeout_ms: u64,

@@ -5,6 +5,7 @@
 //! survive a power cut. The mount is made by `fsopen`/`fsmount` and attached nowhere: it lives as
 //! long as its fd, or as the mount namespace that it is moved into.
 
+mod idmapped;
 mod overlay;
 mod read;
 mod record;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::store::ImageId;
 
+pub use self::idmapped::{RootfsIds, try_ids};
 pub use self::read::read_in_root;
 pub use self::usage::RootfsUsage;
 

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsMount, RootfsUsage,
-    check_container, shadow, shadow::Shadow, usage,
+    KnownRootfs, OverlayDescription, Rootfs, RootfsBackend, RootfsIds, RootfsMount, RootfsUsage,
+    check_container, idmapped, shadow, shadow::Shadow, usage,
 };
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
@@ -53,6 +53,7 @@ impl Store {
         id: &ImageId,
         container: &str,
         label: Option<String>,
+        ids: Option<&RootfsIds>,
     ) -> Result<Rootfs> {
         check_container(container)?;
         let image = self
@@ -67,7 +68,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io(format!("make rw/{container}"), error)),
         }
-        let made = self.fill_rootfs(backend, &image, container, label);
+        let made = self.fill_rootfs(backend, &image, container, label, ids);
         if made.is_err() {
             // Best effort: reconciliation finds what is left.
             let _ = self.trash(self.rw(), container);
@@ -81,6 +82,7 @@ impl Store {
         image: &Arc<Image>,
         container: &str,
         label: Option<String>,
+        ids: Option<&RootfsIds>,
     ) -> Result<Rootfs> {
         let what = || format!("make rw/{container}");
         let own =
@@ -94,7 +96,7 @@ impl Store {
         };
         self.hold(&own, &record, image)?;
         let label = record.label.as_deref();
-        let mount = self.mount_image(backend, image, &own, label, &what)?;
+        let mount = self.mount_image(backend, image, &own, (label, ids), &what)?;
         Ok(Rootfs {
             image: image.id.clone(),
             mount,
@@ -110,6 +112,7 @@ impl Store {
         id: &ImageId,
         container: &str,
         index: usize,
+        ids: Option<&RootfsIds>,
     ) -> Result<Rootfs> {
         check_container(container)?;
         let image = self
@@ -128,7 +131,7 @@ impl Store {
         rustix::fs::mkdirat(self.rw(), &name, Mode::from_raw_mode(0o700)).context(what)?;
         let own = rustix::fs::openat(self.rw(), &name, DIRECTORY, Mode::empty()).context(what)?;
         let label = record.label.as_deref();
-        let mount = self.mount_image(backend, &image, &own, label, &what)?;
+        let mount = self.mount_image(backend, &image, &own, (label, ids), &what)?;
         Ok(Rootfs {
             image: image.id.clone(),
             mount,
@@ -148,13 +151,14 @@ impl Store {
         }
     }
 
-    /// Stacks an image's layers under a writable directory made in `own`.
+    /// Stacks an image's layers under a writable directory made in `own`, with an SELinux label and
+    /// a user namespace's ids where they are given.
     fn mount_image(
         &self,
         backend: &dyn RootfsBackend,
         image: &Image,
         own: &OwnedFd,
-        label: Option<&str>,
+        (label, ids): (Option<&str>, Option<&RootfsIds>),
         what: &dyn Fn() -> String,
     ) -> Result<RootfsMount> {
         let directory = |name: &str| -> Result<OwnedFd> {
@@ -167,23 +171,31 @@ impl Store {
             root,
             layers,
         } = self.stack(image)?;
-        // Before the root's owner and mode: what is made in it changes its time only.
         let shadows = self.shadows(&image.id, &lower, &layers)?;
-        shadow::make(&upper, &lower, &shadows).context(what)?;
         if lower.is_empty() {
             // An image without layers: overlayfs wants one.
             lower.push(directory("empty")?);
         }
+        if let Some(ids) = ids {
+            lower = idmapped::map_layers(&lower, ids)?;
+        }
+        // Before the root's owner and mode: what is made in it changes its time only.
+        shadow::make(&upper, &lower, &shadows).context(what)?;
         let (mode, uid, gid) = root.map_or((0o755, 0, 0), |root| (root.mode, root.uid, root.gid));
+        let (uid, gid) = ids.map_or((uid, gid), |ids| ids.owner(uid, gid));
         rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .context(what)?;
         rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode)).context(what)?;
-        backend.mount(OverlayDescription {
+        let overlay = OverlayDescription {
             lower,
             upper,
             work,
             label: label.map(str::to_owned),
-        })
+        };
+        match ids {
+            None => backend.mount(overlay),
+            Some(_) => idmapped::assemble(backend, overlay, own),
+        }
     }
 
     /// The layers to stack.

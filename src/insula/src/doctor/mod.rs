@@ -8,6 +8,7 @@
 mod files;
 mod labels;
 pub(crate) mod probe;
+pub(crate) mod user_namespaces;
 
 use insula_pods::CgroupDriver;
 use serde::Serialize;
@@ -46,6 +47,8 @@ pub(crate) struct Places {
     pub(crate) root: PathBuf,
     /// Who is to make cgroups.
     pub(crate) cgroup_driver: CgroupDriver,
+    /// Directory of state that a reboot voids.
+    pub(crate) state: PathBuf,
     /// Directory of network configurations.
     pub(crate) cni_conf_dir: PathBuf,
     /// Directories of network plugins.
@@ -73,6 +76,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
     let mut rows = vec![probe::kernel(), probe::root_rights()];
     rows.extend(probe::cgroups());
     rows.push(probe::cgroup_driver(places.cgroup_driver));
+    rows.extend(user_namespaces::rows(&places.root, &places.state));
     rows.extend([
         probe::overlay(&places.root),
         probe::paths_in_root(),
@@ -155,6 +159,7 @@ mod tests {
         let rows = examine(&Places {
             root: directory.path().into(),
             cgroup_driver: CgroupDriver::Auto,
+            state: directory.path().into(),
             cni_conf_dir: nowhere.clone(),
             cni_bin_dirs: vec![nowhere.clone()],
             registry_config: vec![nowhere.clone()],

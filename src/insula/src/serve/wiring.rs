@@ -51,7 +51,10 @@ impl Rooms {
         })
         .await?
         .map_err(|error| system("this host")(error.to_string()))?;
-        let recursive_read_only_mounts = host.recursive_readonly;
+        let features = Features {
+            recursive_read_only_mounts: host.recursive_readonly,
+            user_namespaces: user_namespaces(config).await?,
+        };
         let pods_config = PodsConfig {
             cgroup_driver: cgroup_driver(config),
             cgroup_parent: config.cgroup.parent.clone(),
@@ -68,7 +71,7 @@ impl Rooms {
             .with_sessions(sessions.clone());
         let listener = Listener::Serving(sessions.base().to_owned());
         let places = places(config, supervisor, listener);
-        let node = node(config, places, recursive_read_only_mounts)?;
+        let node = node(config, places, features)?;
         Ok(Self {
             streams: PodStreams::new(pods.clone()),
             service: Service::new(pods, images.clone(), sessions, node, calls),
@@ -95,7 +98,27 @@ async fn open_images(config: &Config) -> Result<Images, Error> {
     Ok(blocking("opening the image store", move || Images::open(store)).await??)
 }
 
-fn node(config: &Config, places: Places, recursive_read_only_mounts: bool) -> Result<Node, Error> {
+/// What kubelet is told that this host can do.
+#[derive(Clone, Copy)]
+struct Features {
+    recursive_read_only_mounts: bool,
+    user_namespaces: bool,
+}
+
+/// Tries them where containers would have theirs.
+async fn user_namespaces(config: &Config) -> Result<bool, Error> {
+    let root = config.root.clone();
+    let tried = blocking("trying user namespaces", move || {
+        doctor::user_namespaces::try_root_file_system(&root)
+    })
+    .await?;
+    if let Err(reason) = &tried {
+        tracing::info!(reason, "pods cannot have user namespaces of their own");
+    }
+    Ok(tried.is_ok())
+}
+
+fn node(config: &Config, places: Places, features: Features) -> Result<Node, Error> {
     let pulls = PullFiles::open(&config.state)
         .map_err(|error| system("the directory of pulls in flight")(error.to_string()))?;
     let shown = serde_json::to_value(config)
@@ -103,7 +126,8 @@ fn node(config: &Config, places: Places, recursive_read_only_mounts: bool) -> Re
     Ok(Node {
         root: config.root.clone(),
         state: config.state.clone(),
-        recursive_read_only_mounts,
+        recursive_read_only_mounts: features.recursive_read_only_mounts,
+        user_namespaces: features.user_namespaces,
         config: shown,
         doctor: Box::new(move || {
             serde_json::to_value(doctor::examine(&places)).unwrap_or_default()
@@ -117,6 +141,7 @@ pub(crate) fn places(config: &Config, supervisor: &Path, streaming: Listener) ->
     Places {
         root: config.root.clone(),
         cgroup_driver: cgroup_driver(config),
+        state: config.state.clone(),
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dirs.clone(),
         registry_config: config.registry.config_path.clone(),

@@ -1,6 +1,6 @@
 //! Namespaces, users, environment, process, capabilities, profiles.
 
-use super::views::{id_mappings, text};
+use super::views::text;
 use super::{Fixture, plan_of, refusal_of};
 use crate::spec::{GroupsPolicy, NamespaceMode};
 use crate::sysctls;
@@ -408,8 +408,6 @@ fn gates() {
         text.contains("no privileged container allowed in sandbox"),
         "{text}"
     );
-    refusal_of(|fixture| fixture.spec.security.namespaces.user = Some(id_mappings()));
-    refusal_of(|fixture| fixture.pod.namespaces.user = Some(id_mappings()));
 }
 
 #[test]

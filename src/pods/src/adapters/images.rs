@@ -3,13 +3,15 @@
 use crate::error::{Cause, Error, Result};
 use crate::files::blocking;
 use crate::ids::ContainerId;
-use crate::ports::{ImageFacts, ImageStore, PreparedRootfs};
+use crate::ports::{ImageFacts, ImageStore, PreparedRootfs, UserNamespace};
 use crate::stats::FilesystemUsage;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use insula_images::{Image, ImageConfig, ImageId, Images, Rootfs, RootfsMount, read_in_root};
+use insula_images::{
+    Image, ImageConfig, ImageId, Images, Rootfs, RootfsIds, RootfsMount, read_in_root,
+};
 use insula_isolators::isolator::ImageView;
 use insula_isolators::spec::ImageRequest;
-use insula_wire::OsText;
+use insula_wire::{IdRange, OsText};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -41,11 +43,13 @@ impl ImageStore for Images {
         container: &'a ContainerId,
         image: &'a ImageFacts,
         mount_label: Option<&'a str>,
+        user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>> {
         async move {
             let stage = "make the root file system";
             let id: ImageId = image.id.parse().map_err(|error| failed(stage, error))?;
-            let rootfs = Images::prepare_rootfs(self, &id, container.as_str(), mount_label)
+            let ids = user.map(rootfs_ids).transpose()?;
+            let rootfs = Images::prepare_rootfs(self, &id, container.as_str(), mount_label, ids)
                 .await
                 .map_err(|error| failed(stage, error))?;
             blocking(stage, READ_DEADLINE, move || prepared(rootfs)).await
@@ -58,12 +62,14 @@ impl ImageStore for Images {
         container: &'a ContainerId,
         image: &'a str,
         index: usize,
+        user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<OwnedFd>> {
         async move {
             let stage = "mount an image as a volume";
             let id: ImageId = image.parse().map_err(|error| failed(stage, error))?;
+            let ids = user.map(rootfs_ids).transpose()?;
             let volume = self
-                .mount_volume(&id, container.as_str(), index)
+                .mount_volume(&id, container.as_str(), index, ids)
                 .await
                 .map_err(|error| failed(stage, error))?;
             detached(volume.mount)
@@ -113,6 +119,17 @@ impl ImageStore for Images {
         }
         .boxed()
     }
+}
+
+fn rootfs_ids(user: &UserNamespace) -> Result<RootfsIds> {
+    let namespace = insula_sys::fd::duplicate(&user.namespace)
+        .map_err(|error| Error::internal("make the root file system", error))?;
+    let range = |ids: IdRange| ids.first()..ids.first() + ids.length();
+    Ok(RootfsIds {
+        namespace,
+        uids: range(user.ids.uids),
+        gids: range(user.ids.gids),
+    })
 }
 
 /// What containers need to know of an image.

@@ -44,7 +44,7 @@ async fn go(
 ) -> Result<Made> {
     let mut clock = Clock::new(&pod);
     let begun = Begun::new(pod.clone(), id, spec, closing)?;
-    let rooted = match begun.root().await {
+    let rooted = match begun.root(&link).await {
         Ok(next) => next,
         Err((before, error)) => {
             before.fail();

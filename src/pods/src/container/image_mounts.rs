@@ -4,6 +4,7 @@ use crate::env::Env;
 use crate::error::{Cause, Error, Result};
 use crate::files::blocking;
 use crate::ids::ContainerId;
+use crate::ports::UserNamespace;
 use insula_isolators::spec::ContainerSpec;
 use insula_sys::path::open_in_root;
 use insula_wire::LaunchPlan;
@@ -31,8 +32,14 @@ pub(super) async fn look_up(env: &Env, spec: &Arc<ContainerSpec>) -> Result<Arc<
     Ok(found)
 }
 
-/// Mounts the images of a plan, in the order in which they appear there.
-pub(super) async fn open(env: &Env, id: &ContainerId, plan: &LaunchPlan) -> Result<Vec<OwnedFd>> {
+/// Mounts the images of a plan, in the order in which they appear there, shown
+/// with the ids of the pod's user namespace where it has one.
+pub(super) async fn open(
+    env: &Env,
+    id: &ContainerId,
+    plan: &LaunchPlan,
+    user: Option<&UserNamespace>,
+) -> Result<Vec<OwnedFd>> {
     let mut opened = Vec::new();
     for mount in plan.opened_mounts() {
         if let MountSource::Image {
@@ -42,7 +49,7 @@ pub(super) async fn open(env: &Env, id: &ContainerId, plan: &LaunchPlan) -> Resu
         {
             let volume = env
                 .images
-                .mount_image(id, image, opened.len())
+                .mount_image(id, image, opened.len(), user)
                 .await
                 .map_err(|error| failed(image, &mount.target, error))?;
             opened.push(check_sub_path(env, volume, sub_path, mount).await?);

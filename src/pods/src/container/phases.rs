@@ -17,7 +17,7 @@ use crate::files::{self, blocking};
 use crate::host::{Group, PlanRequest};
 use crate::ids::ContainerId;
 use crate::link::{Link, Refused, unexpected};
-use crate::ports::{ImageFacts, PreparedRootfs};
+use crate::ports::{ImageFacts, PreparedRootfs, UserNamespace};
 use insula_isolators::apparmor::{self, Profiles};
 use insula_isolators::image_volumes;
 use insula_isolators::spec::ContainerSpec;
@@ -45,6 +45,7 @@ pub(super) struct Rooted {
     pub(super) before: Begun,
     pub(super) image: ImageFacts,
     rootfs: PreparedRootfs,
+    user: Option<Arc<UserNamespace>>,
 }
 
 /// It was decided what the container will be; the image's volumes exist.
@@ -86,7 +87,7 @@ impl Begun {
     }
 
     /// Makes the root file system from the image.
-    pub(super) async fn root(mut self) -> std::result::Result<Rooted, (Self, Error)> {
+    pub(super) async fn root(mut self, link: &Link) -> std::result::Result<Rooted, (Self, Error)> {
         let env = Arc::clone(&self.pod.env);
         let (id, spec) = (self.id.clone(), Arc::clone(&self.spec));
         let pod = Arc::clone(&self.pod);
@@ -97,20 +98,25 @@ impl Begun {
                 .host
                 .selinux_labels(&pod.spec, Some(&spec), pod.selinux_level())?;
             let label = labels.mount.as_deref();
-            let rootfs = env.images.prepare_rootfs(&id, &image, label).await?;
-            Ok((image, spec, rootfs))
+            let user = user_namespace(&pod, link).await?.map(Arc::new);
+            let rootfs = env
+                .images
+                .prepare_rootfs(&id, &image, label, user.as_deref())
+                .await?;
+            Ok((image, spec, rootfs, user))
         };
         let deadline = env.config.deadlines.service;
         let result = self
             .unless_closing("make the root file system", deadline, work)
             .await;
         match result {
-            Ok((image, spec, rootfs)) => {
+            Ok((image, spec, rootfs, user)) => {
                 self.spec = spec;
                 Ok(Rooted {
                     before: self,
                     image,
                     rootfs,
+                    user,
                 })
             }
             Err(error) => {
@@ -216,7 +222,8 @@ impl Rooted {
                 .try_clone()
                 .map_err(|error| Error::internal(&stage, error))?;
             let deadline = pod.env.config.deadlines.service;
-            blocking(stage, deadline, move || seed::fill(&root, &wanted)).await?;
+            let owner = pod.root_ids();
+            blocking(stage, deadline, move || seed::fill(&root, &wanted, owner)).await?;
         }
         Ok(plan)
     }
@@ -259,10 +266,11 @@ impl Planned {
         let host = Arc::clone(&begun.pod.env.host);
         let plan = Arc::clone(&self.plan);
         let relabelled = volumes::relabelled(&begun.pod, &begun.id, &begun.spec);
+        let user = self.before.user.clone();
         let stage = format!("open the volumes of container {}", begun.id);
         let (env, id) = (Arc::clone(&begun.pod.env), begun.id.clone());
         let open = async move {
-            let images = image_mounts::open(&env, &id, &plan).await?;
+            let images = image_mounts::open(&env, &id, &plan, user.as_deref()).await?;
             blocking(stage, deadlines.volumes, move || {
                 if let Some(log) = &plan.stdio.log_path {
                     make_parents(Path::new(log))?;
@@ -270,7 +278,7 @@ impl Planned {
                 if let Some(label) = &plan.mount_label {
                     volumes::relabel(host.as_ref(), &relabelled, label, deadlines.volumes)?;
                 }
-                volumes::open(host.as_ref(), &plan, images)
+                volumes::open(host.as_ref(), &plan, images, user.as_deref())
             })
             .await
         };
@@ -383,6 +391,26 @@ impl Forked {
     pub(super) async fn fail(self) {
         forget(&self.before.before.before.before, &self.link).await;
         self.before.fail().await;
+    }
+}
+
+/// The pod's own user namespace, from its supervisor, which holds it: a daemon
+/// that was restarted gets it the same way.
+async fn user_namespace(pod: &Pod, link: &Link) -> Result<Option<UserNamespace>> {
+    let Some(ids) = pod.spec.namespaces.user else {
+        return Ok(None);
+    };
+    let stage = format!("take the user namespace of pod {}", pod.id);
+    let deadline = pod.env.config.deadlines.supervisor;
+    let answer = link
+        .ask(&stage, Request::UserNamespace, &[], deadline)
+        .await?;
+    match answer {
+        (Answer::UserNamespace, namespaces) => match namespaces.into_iter().next() {
+            Some(namespace) => Ok(Some(UserNamespace { namespace, ids })),
+            None => Err(Error::internal(&stage, "the supervisor gave no descriptor")),
+        },
+        (other, _) => Err(unexpected(&stage, &other)),
     }
 }
 

@@ -28,8 +28,9 @@ pub(crate) struct Volume {
 
 /// Makes the volumes' directories, with owner, mode and content of what is at
 /// their paths in the image. A path that the image does not have gives an
-/// empty directory, mode 0755.
-pub(crate) fn fill(root: &OwnedFd, volumes: &[Volume]) -> Result<()> {
+/// empty directory, mode 0755, of `owner`: root of the container, by the host's
+/// user and group.
+pub(crate) fn fill(root: &OwnedFd, volumes: &[Volume], owner: (u32, u32)) -> Result<()> {
     for volume in volumes {
         files::make_directory(&volume.directory)?;
         let target = open_directory(&volume.directory)?;
@@ -41,7 +42,9 @@ pub(crate) fn fill(root: &OwnedFd, volumes: &[Volume]) -> Result<()> {
                     .map_err(|why| failed(&volume.container_path, &why))?;
             }
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => {
-                rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755))
+                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                rustix::fs::fchown(&target, Some(uid), Some(gid))
+                    .and_then(|()| rustix::fs::fchmod(&target, Mode::from_raw_mode(0o755)))
                     .map_err(|errno| failed(&volume.container_path, &errno.to_string()))?;
             }
             Err(error) => return Err(failed(&volume.container_path, &error.to_string())),
@@ -201,6 +204,10 @@ mod tests {
                 volume("/absent", "1"),
                 volume("/volume-link", "2"),
             ],
+            (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ),
         )
         .unwrap();
         let at = |path: &str| volumes.path().join(path);

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::host::Host;
 use crate::ids::ContainerId;
+use crate::ports::UserNamespace;
 use insula_isolators::spec::ContainerSpec;
 use insula_isolators::volumes::check_propagation;
 use insula_wire::LaunchPlan;
@@ -44,11 +45,13 @@ pub(super) fn relabel(
 }
 
 /// Opens them all, in the order of [`LaunchPlan::opened_mounts`], where the
-/// mounts of images, which are open, have their places. May hang.
+/// mounts of images, which are open, have their places. Those that ask for it
+/// show the ids of the pod's user namespace. May hang.
 pub(super) fn open(
     host: &dyn Host,
     plan: &LaunchPlan,
     images: Vec<OwnedFd>,
+    user: Option<&UserNamespace>,
 ) -> Result<Vec<OwnedFd>> {
     let mut images = images.into_iter();
     plan.opened_mounts()
@@ -57,7 +60,7 @@ pub(super) fn open(
                 let path = Path::new(path);
                 make_missing(path)?;
                 check(Path::new("/proc/self/mountinfo"), path, mount.propagation)?;
-                host.clone_tree(path)
+                host.clone_tree(path, user.filter(|_| mount.attributes.id_mapped))
             }
             _ => images.next().ok_or_else(|| {
                 Error::internal("open the volumes", "an image of the plan was not mounted")

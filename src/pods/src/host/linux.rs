@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::ids::PodId;
 use crate::paths::PodDirectory;
+use crate::ports::UserNamespace;
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
 use insula_isolators::details::Details;
@@ -154,9 +155,18 @@ impl Host for LinuxHost {
         files::remove_file(path)
     }
 
-    fn clone_tree(&self, path: &Path) -> Result<OwnedFd> {
-        mount::clone_tree(path, true)
-            .map_err(|error| Error::internal(format!("open the volume {}", path.display()), error))
+    fn clone_tree(&self, path: &Path, user: Option<&UserNamespace>) -> Result<OwnedFd> {
+        let shown = path.display();
+        let tree = mount::clone_tree(path, true)
+            .map_err(|error| Error::internal(format!("open the volume {shown}"), error))?;
+        if let Some(user) = user {
+            mount::map_ids(&tree, user.namespace.as_fd(), true).map_err(|error| {
+                Error::FailedPrecondition(format!(
+                    "the ids of the volume {shown} cannot be mapped for the pod's user namespace: {error}; its file system, or one mounted below it, has no idmapped mounts"
+                ))
+            })?;
+        }
+        Ok(tree)
     }
 
     fn apparmor_profiles(&self) -> Result<Profiles> {

@@ -41,13 +41,15 @@ pub(crate) fn hosts(hostname: &str, ips: &[IpAddr]) -> String {
     text
 }
 
-/// Writes the three files. `ips` is `None` on the host's network, whose own
+/// Writes the three files, which belong to `owner`: root of the containers, by
+/// the host's user and group. `ips` is `None` on the host's network, whose own
 /// `hosts` is then copied.
 pub(crate) fn write(
     directory: &Path,
     hostname: &str,
     dns: Option<&Dns>,
     ips: Option<&[IpAddr]>,
+    owner: (u32, u32),
 ) -> Result<()> {
     files::make_directory(directory)?;
     let resolv_conf = match dns {
@@ -64,7 +66,10 @@ pub(crate) fn write(
         ("hosts", hosts),
         ("hostname", hostname),
     ] {
-        files::write_atomically(&directory.join(name), &content, 0o644)?;
+        let path = directory.join(name);
+        files::write_atomically(&path, &content, 0o644)?;
+        std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
+            .map_err(|error| files::failed("give away", &path, &error))?;
     }
     Ok(())
 }
@@ -125,14 +130,25 @@ mod tests {
     #[test]
     fn files_are_written_with_the_host_s_where_nothing_was_said() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), "web", None, None).unwrap();
+        let me = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        write(directory.path(), "web", None, None, me).unwrap();
         let host = std::fs::read("/etc/hosts").unwrap_or_default();
         assert_eq!(std::fs::read(directory.path().join("hosts")).unwrap(), host);
         assert_eq!(
             std::fs::read(directory.path().join("hostname")).unwrap(),
             b"web\n"
         );
-        write(directory.path(), "web", Some(&Dns::default()), Some(&[])).unwrap();
+        write(
+            directory.path(),
+            "web",
+            Some(&Dns::default()),
+            Some(&[]),
+            me,
+        )
+        .unwrap();
         assert_eq!(
             std::fs::read(directory.path().join("resolv.conf")).unwrap(),
             b""

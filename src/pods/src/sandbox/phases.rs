@@ -276,6 +276,7 @@ impl Isolated {
                 &pod.hostname,
                 pod.spec.dns.as_ref(),
                 ips.as_deref(),
+                pod.root_ids(),
             )?;
             Ok(ips)
         })

@@ -39,12 +39,6 @@ pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Res
             "the pod has no name in its metadata".to_owned(),
         ));
     }
-    if spec.namespaces.user.is_some() {
-        return Err(Error::Unimplemented(
-            "pods with a user namespace of their own (hostUsers: false) are not supported yet"
-                .to_owned(),
-        ));
-    }
     if hostname.len() > MAX_HOSTNAME || hostname.chars().any(|c| c.is_control() || c == '/') {
         return Err(Error::InvalidArgument(format!(
             "host name {hostname:?} is no host name of at most {MAX_HOSTNAME} bytes"
@@ -83,7 +77,7 @@ fn own_or_host(what: &str, mode: NamespaceMode) -> Result<PodOrHost> {
 mod tests {
     use super::plan;
     use crate::error::Error;
-    use crate::testing::pod_spec;
+    use crate::testing::{id_mappings, pod_spec};
     use insula_isolators::spec::{NamespaceMode, PodSpec};
     use insula_wire::plan::PodOrHost;
 
@@ -105,12 +99,18 @@ mod tests {
             (PodOrHost::Host, PodOrHost::Host)
         );
         assert!(!planned.shared_pid && planned.sysctls.is_empty());
+        assert_eq!(planned.user, None);
+        spec.namespaces.user = Some(id_mappings());
+        assert_eq!(
+            plan(&spec, "web", "/run").unwrap().user,
+            Some(id_mappings())
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         type Change = fn(&mut PodSpec);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 5] = [
             (|spec| spec.runtime_handler = "kata".to_owned(), "\"kata\""),
             (|spec| spec.metadata.name.clear(), "no name"),
             (
@@ -120,10 +120,6 @@ mod tests {
             (
                 |spec| spec.namespaces.network = NamespaceMode::Container,
                 "network namespace",
-            ),
-            (
-                |spec| spec.namespaces.user = Some(crate::testing::id_mappings()),
-                "user namespace",
             ),
             (
                 |spec| {

@@ -8,7 +8,7 @@ use crate::host::{Group, Host, PlanRequest, Process};
 use crate::ids::{ContainerId, PodId};
 use crate::paths::PodDirectory;
 use crate::pods::Pods;
-use crate::ports::{Attachment, ImageFacts, ImageStore, PodNetwork, PreparedRootfs};
+use crate::ports::{Attachment, ImageFacts, ImageStore, PodNetwork, PreparedRootfs, UserNamespace};
 use crate::stats::{FilesystemUsage, InterfaceUsage};
 use crate::status::Condition;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -17,8 +17,8 @@ use insula_isolators::details::Details;
 use insula_isolators::isolator::{ImageView, Usage};
 use insula_isolators::selinux::Labels;
 use insula_isolators::spec::{ContainerSpec, ImageRequest, PodSpec, Resources};
-use insula_wire::LaunchPlan;
 use insula_wire::plan::CgroupResources;
+use insula_wire::{IdMappings, LaunchPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) killed: Vec<String>,
     pub(crate) selinux: bool,
     pub(crate) relabelled: Vec<(PathBuf, String)>,
+    /// The ids of root file systems and volumes for user namespaces.
+    pub(crate) mapped: Vec<IdMappings>,
     next_pid: i32,
 }
 
@@ -250,8 +252,9 @@ impl Host for Machine {
         crate::files::remove_file(path)
     }
 
-    fn clone_tree(&self, _path: &Path) -> Result<OwnedFd> {
+    fn clone_tree(&self, _path: &Path, user: Option<&UserNamespace>) -> Result<OwnedFd> {
         self.check(Fault::Volume)?;
+        self.world().mapped.extend(user.map(|user| user.ids));
         while self.check(Fault::HangVolume).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -308,7 +311,10 @@ impl Host for Machine {
                         path: mount.host_path.clone(),
                     },
                 },
-                attributes: insula_wire::plan::MountAttributes::default(),
+                attributes: insula_wire::plan::MountAttributes {
+                    id_mapped: mount.ids.is_some(),
+                    ..Default::default()
+                },
                 propagation: mount.propagation,
             })
             .collect();
@@ -467,10 +473,12 @@ impl ImageStore for Machine {
         container: &'a ContainerId,
         _image: &'a ImageFacts,
         _mount_label: Option<&'a str>,
+        user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<PreparedRootfs>> {
         async move {
             self.world().rootfs.insert(container.clone());
             self.check(Fault::Rootfs)?;
+            self.world().mapped.extend(user.map(|user| user.ids));
             Ok(PreparedRootfs {
                 mount: null(),
                 passwd: Vec::new(),
@@ -485,6 +493,7 @@ impl ImageStore for Machine {
         container: &'a ContainerId,
         _image: &'a str,
         _index: usize,
+        _user: Option<&'a UserNamespace>,
     ) -> BoxFuture<'a, Result<OwnedFd>> {
         assert!(self.world().rootfs.contains(container), "it goes with that");
         async { self.check(Fault::ImageMount).map(|()| null()) }.boxed()

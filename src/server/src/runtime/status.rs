@@ -36,7 +36,7 @@ pub(super) async fn status(
     let status = service.pods().status().await;
     let features = RuntimeHandlerFeatures {
         recursive_read_only_mounts: service.node().recursive_read_only_mounts,
-        user_namespaces: false,
+        user_namespaces: service.node().user_namespaces,
     };
     Ok(StatusResponse {
         status: Some(RuntimeStatus {
@@ -59,7 +59,8 @@ pub(super) async fn status(
             .collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            // /sys is then mounted by the host's root, so nothing more is needed.
+            user_namespaces_host_network: service.node().user_namespaces,
             mount_options: true,
         }),
     })

@@ -4,7 +4,7 @@ use crate::launch::program::Program;
 use crate::launch::report::{Go, Report, Reporter, malformed, step};
 use crate::launch::root::{self, Furniture};
 use crate::launch::streams::{Streams, Terminal};
-use crate::launch::{clone_beside_others, execute_alone, identity};
+use crate::launch::{clone_beside_others, execute_alone, identity, outside};
 use crate::pod::PodNamespaces;
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
@@ -18,6 +18,7 @@ use insula_wire::message::Failure;
 use insula_wire::plan::{MountSource, NewOrHost, PidNamespace, PodOrHost};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
+use std::collections::BTreeMap;
 
 /// What the child of a container's creation is born with.
 #[derive(Debug)]
@@ -28,8 +29,6 @@ pub struct Birth<'a> {
     pub plan: OwnedFd,
     /// Its ends of the standard streams; `None` with a terminal.
     pub streams: Option<Streams>,
-    /// Owner of the streams.
-    pub owner: u32,
     /// Where a process that others can see leaves what became of it.
     pub outcome: &'a Outcome,
     /// The root file system and the host's mounts.
@@ -68,9 +67,14 @@ impl Birth<'_> {
         let plan = self.read_plan()?;
         identity::set_oom_score(&plan.process)?;
         identity::declare_labels(&plan.process)?;
-        self.join_pod(&plan)?;
+        identity::make_keyring()?;
+        // What only the host's root may take or make, before it is left behind.
         let furniture = self.collect_furniture(&plan)?;
-        self.make_mount_namespace()?;
+        self.enter_state_directory()?;
+        self.choose_pid_namespace(&plan)?;
+        self.join_user_namespace(&plan)?;
+        self.join_pod(&plan)?;
+        make_mount_namespace()?;
         if plan.namespaces.cgroup == NewOrHost::New {
             step("make cgroup namespace", namespace::unshare(&[Kind::Cgroup]))?;
         }
@@ -96,6 +100,35 @@ impl Birth<'_> {
         let plan = step("read plan", fd::duplicate(&self.plan))?;
         let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
         serde_json::from_slice(&content).map_err(|error| malformed("read plan", error.to_string()))
+    }
+
+    /// For the process that is cloned later; this one stays where it is. The
+    /// host's root may do it whoever owns that namespace.
+    fn choose_pid_namespace(&self, plan: &LaunchPlan) -> Result<(), Failure> {
+        let name = "join PID namespace";
+        match (&plan.namespaces.pid, &self.pod.pid, self.target) {
+            (PidNamespace::Container | PidNamespace::Host, _, _) => Ok(()),
+            (PidNamespace::Pod, Some(pid), _) => step(name, namespace::join(pid, Kind::Pid)),
+            (PidNamespace::Target(_), _, Some(target)) => {
+                step(name, namespace::join_process(target, &[Kind::Pid]))
+            }
+            (wanted, _, _) => Err(malformed(name, format!("{wanted:?} does not exist"))),
+        }
+    }
+
+    /// First of all it is in itself, so that it owns those that are made from now on
+    /// and this process may join those it owns.
+    fn join_user_namespace(&self, plan: &LaunchPlan) -> Result<(), Failure> {
+        let name = "join user namespace";
+        match (plan.namespaces.user, &self.pod.user) {
+            (PodOrHost::Host, None) => Ok(()),
+            (PodOrHost::Pod, Some(user)) => {
+                step(name, namespace::join(&user.namespace, Kind::User))?;
+                identity::become_root_inside()
+            }
+            (PodOrHost::Pod, None) => Err(malformed(name, "the pod has none of its own")),
+            (PodOrHost::Host, Some(_)) => Err(malformed(name, "the pod has one, the plan none")),
+        }
     }
 
     fn join_pod(&self, plan: &LaunchPlan) -> Result<(), Failure> {
@@ -149,8 +182,13 @@ impl Birth<'_> {
             let name = "return to the host's mounts";
             step(name, namespace::join(&self.pod.host_mounts, Kind::Mount))?;
         }
+        let outside = match &self.pod.user {
+            Some(user) => outside::make(plan, user.ids)?,
+            None => BTreeMap::new(),
+        };
         let name = "take mounts";
         Ok(Furniture {
+            outside,
             root: step(name, fd::duplicate(&self.root))?,
             host: self
                 .host_mounts
@@ -163,29 +201,15 @@ impl Birth<'_> {
         })
     }
 
-    /// A private copy of the host's mounts, with the working directory where
-    /// the root is going to be attached.
-    fn make_mount_namespace(&self) -> Result<(), Failure> {
-        let name = "make mount namespace";
+    /// Goes where the root is going to be attached, as long as it may: the
+    /// directory is the host's root's alone.
+    fn enter_state_directory(&self) -> Result<(), Failure> {
         let directory = self.pod.state_directory.as_str();
         step(
-            name,
+            "enter the pod's directory",
             rustix::process::chdir(directory)
                 .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno)),
-        )?;
-        step(name, namespace::unshare(&[Kind::Mount]))?;
-        let private = Attributes {
-            propagation: Some(Propagation::Private),
-            recursive: true,
-            ..Attributes::default()
-        };
-        let top = rustix::fs::open(
-            "/",
-            OFlags::PATH | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
         )
-        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
-        step(name, mount::set_attributes(&step(name, top)?, private))
     }
 
     /// PID 1 of a new PID namespace, alone there: it mounts procfs itself.
@@ -221,17 +245,6 @@ impl Birth<'_> {
         furniture: &Furniture,
     ) -> Result<(), Failure> {
         let program = self.furnish(plan, furniture)?;
-        let name = "join PID namespace";
-        match (&plan.namespaces.pid, &self.pod.pid, self.target) {
-            (PidNamespace::Pod, Some(pid), _) => step(name, namespace::join(pid, Kind::Pid))?,
-            (PidNamespace::Target(_), _, Some(target)) => {
-                step(name, namespace::join_process(target, &[Kind::Pid]))?;
-            }
-            (PidNamespace::Host, _, _) => {}
-            (wanted, _, _) => {
-                return Err(malformed(name, format!("{wanted:?} does not exist")));
-            }
-        }
         let filter = identity::assume(&plan.process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
         self.reporter.wait_for(Go::Start);
@@ -246,7 +259,7 @@ impl Birth<'_> {
         let cwd = root::working_directory(top, &plan.process.cwd)?;
         let terminal = match plan.stdio.terminal {
             true => {
-                let terminal = Terminal::open(top, self.owner)?;
+                let terminal = Terminal::open(top, plan.process.user.uid)?;
                 terminal.show_as_console(top)?;
                 Some(terminal.into_streams(&self.reporter)?)
             }
@@ -264,6 +277,24 @@ impl Birth<'_> {
         }
         Program::new(&plan.process)
     }
+}
+
+/// A private copy of the host's mounts, which the working directory moves into.
+fn make_mount_namespace() -> Result<(), Failure> {
+    let name = "make mount namespace";
+    step(name, namespace::unshare(&[Kind::Mount]))?;
+    let private = Attributes {
+        propagation: Some(Propagation::Private),
+        recursive: true,
+        ..Attributes::default()
+    };
+    let top = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+    step(name, mount::set_attributes(&step(name, top)?, private))
 }
 
 /// A clone of the procfs that another container of the pod sees. Its tenant

@@ -31,6 +31,8 @@ pub struct Birth<'a> {
     pub outcome: &'a Outcome,
     /// The container's main process.
     pub main: BorrowedFd<'a>,
+    /// Whether the pod has a user namespace of its own.
+    pub user_namespace: bool,
     /// The cgroups to be in; it was born in the version 2 one.
     pub cgroups: Vec<&'a Cgroup>,
 }
@@ -57,9 +59,10 @@ impl Birth<'_> {
         let process = self.read_process()?;
         identity::set_oom_score(&process)?;
         identity::declare_labels(&process)?;
+        identity::make_keyring()?;
         // The PID namespace counts for children only; the other namespaces
         // bring the container's root with them.
-        let kinds = [
+        let mut kinds = vec![
             Kind::Mount,
             Kind::Network,
             Kind::Ipc,
@@ -67,7 +70,13 @@ impl Birth<'_> {
             Kind::Cgroup,
             Kind::Pid,
         ];
+        if self.user_namespace {
+            kinds.push(Kind::User);
+        }
         join_container(self.main, &kinds)?;
+        if self.user_namespace {
+            identity::become_root_inside()?;
+        }
         let top = open_root()?;
         enter_directory(top.as_fd(), &process.cwd)?;
         match &self.streams {

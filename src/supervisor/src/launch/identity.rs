@@ -78,14 +78,40 @@ fn declare(name: &str, files: &[&str], value: &str) -> Result<(), Failure> {
     step(name, result)
 }
 
+/// Gives the process a session keyring of its own. To be called by the host's
+/// root: the keys of other users are counted, and a user namespace's root may
+/// have only a few hundred.
+pub fn make_keyring() -> Result<(), Failure> {
+    step("make session keyring", fork::new_session_keyring())
+}
+
+/// Becomes root of the user namespace that was just made or joined. Until then
+/// the process has the host's root as its id, which is nobody inside.
+pub fn become_root_inside() -> Result<(), Failure> {
+    step(
+        "become root of the user namespace",
+        identity::change_ids(0, 0, &[]),
+    )?;
+    stay_unseen()
+}
+
+/// A change of ids or rights may make a process dumpable again (`suid_dumpable`
+/// in proc_sys_fs(5)). Tenants of its user namespace could then look into it.
+fn stay_unseen() -> Result<(), Failure> {
+    step(
+        "stay undumpable",
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .map_err(|errno| Error::new("prctl(PR_SET_DUMPABLE, 0)", errno)),
+    )
+}
+
 /// Leaves the process as a plain login would: default signals, its umask and
-/// limits, a keyring of its own, and only the rights its plan gives it.
+/// limits, and only the rights its plan gives it.
 ///
 /// Gives back its system call filter, which is still to be loaded.
 pub fn assume(process: &Process) -> Result<Filter, Failure> {
     fork::reset_signals();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
-    step("make session keyring", fork::new_session_keyring())?;
     for limit in &process.rlimits {
         set_limit(limit)?;
     }
@@ -104,6 +130,7 @@ pub fn assume(process: &Process) -> Result<Filter, Failure> {
         "set capabilities",
         identity::set_capabilities(filter.rights_until_loaded()),
     )?;
+    stay_unseen()?;
     if process.no_new_privileges {
         step("set no_new_privs", identity::set_no_new_privileges())?;
     }

@@ -20,6 +20,7 @@ pub mod container;
 pub mod exec;
 pub mod filter;
 pub mod identity;
+pub mod outside;
 pub mod program;
 pub mod report;
 pub mod root;

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A message from a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// The helper of a pod has made a user namespace that has no ids yet.
+    WithoutIds,
     /// The main process was cloned; its id on the host.
     Cloned(i32),
     /// The master of the container's terminal travels with this.
@@ -32,6 +34,8 @@ pub struct ProgramName {
 /// A message to a child, one byte each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Go {
+    /// Its user namespace has ids.
+    Mapped,
     /// It is in its cgroups.
     Placed,
     /// It may execute.
@@ -48,6 +52,7 @@ impl Go {
     /// The byte that stands for it.
     pub fn byte(self) -> u8 {
         match self {
+            Self::Mapped => b'm',
             Self::Placed => b'p',
             Self::Start => b's',
         }

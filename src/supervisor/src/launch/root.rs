@@ -10,10 +10,13 @@ use insula_sys::path::{Shape, ensure_in_root, open_in_root};
 use insula_sys::{Error, fd};
 use insula_wire::LaunchPlan;
 use insula_wire::message::Failure;
-use insula_wire::plan::{DeviceKind, DeviceNode, Mount, MountSource, Propagation, Symlink};
+use insula_wire::plan::{
+    DeviceKind, DeviceNode, Mount, MountSource, PodOrHost, Propagation, Symlink,
+};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 
 /// Detached mounts a root is furnished with.
 #[derive(Debug)]
@@ -22,6 +25,9 @@ pub struct Furniture {
     pub root: OwnedFd,
     /// Mounts that the daemon has opened, in plan order.
     pub host: Vec<OwnedFd>,
+    /// What was mounted by the host's root, by index in the plan's mounts; with
+    /// a user namespace only.
+    pub outside: BTreeMap<usize, OwnedFd>,
     /// The pod's `/dev/shm`, where it has one.
     pub shm: Option<OwnedFd>,
     /// procfs of a PID namespace that exists already; `None` where this
@@ -34,18 +40,21 @@ pub struct Furniture {
 /// Builds the root and leaves it attached on the working directory.
 pub fn build(plan: &LaunchPlan, furniture: &Furniture) -> Result<(), Failure> {
     let root = furniture.root.as_fd();
-    step("attach root", mount::attach_at(root, ".".as_ref()))?;
+    step("attach root", mount::attach_here(root))?;
     let mut host = furniture.host.iter();
     let label = plan.mount_label.as_deref();
     let mut furnished = Vec::new();
-    for wanted in &plan.mounts {
-        let mount = mount_one(root, wanted, label, furniture, &mut host)?;
+    for (index, wanted) in plan.mounts.iter().enumerate() {
+        let mount = mount_one(root, (index, wanted), label, furniture, &mut host)?;
         if is_furnished(wanted) {
             furnished.push((&wanted.target, mount));
         }
     }
-    for device in &plan.devices {
-        make_device(root, device)?;
+    // Root of a user namespace may make none: they came with `/dev`.
+    if plan.namespaces.user == PodOrHost::Host {
+        for device in &plan.devices {
+            make_device(root, device)?;
+        }
     }
     for link in &plan.links {
         make_link(root, link)?;
@@ -94,13 +103,15 @@ pub fn enter(plan: &LaunchPlan, root: BorrowedFd<'_>) -> Result<(), Failure> {
 
 fn mount_one<'a>(
     root: BorrowedFd<'_>,
-    wanted: &Mount,
+    (index, wanted): (usize, &Mount),
     label: Option<&str>,
     furniture: &Furniture,
     host: &mut impl Iterator<Item = &'a OwnedFd>,
 ) -> Result<OwnedFd, Failure> {
     let name = format!("mount {}", wanted.target);
+    let made_outside = furniture.outside.get(&index);
     let source = match &wanted.source {
+        _ if let Some(made) = made_outside => step(&name, fd::duplicate(made))?,
         MountSource::Host { .. } | MountSource::Image { .. } => {
             let mount = host
                 .next()
@@ -175,7 +186,7 @@ fn is_furnished(wanted: &Mount) -> bool {
 
 /// SELinux: the label of everything in a new file system (`context=`, mount(8))
 /// whose files the policy would take for the host's.
-fn label_option<'l>(kind: &str, label: Option<&'l str>) -> Option<(&'l str, Option<&'l str>)> {
+pub fn label_option<'l>(kind: &str, label: Option<&'l str>) -> Option<(&'l str, Option<&'l str>)> {
     label
         .filter(|_| matches!(kind, "tmpfs" | "devpts"))
         .map(|label| ("context", Some(label)))
@@ -234,7 +245,8 @@ fn parent<'p>(
     Ok((directory, last))
 }
 
-fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<(), Failure> {
+/// Makes a device node.
+pub fn make_device(root: BorrowedFd<'_>, device: &DeviceNode) -> Result<(), Failure> {
     let name = format!("make device {}", device.path);
     let (directory, last) = parent(&name, root, &device.path)?;
     let kind = match device.kind {
