@@ -69,7 +69,7 @@ pub fn try_ids(root: &Path, ids: &RootfsIds) -> Result<()> {
             work: directory(&own, "work")?,
             label: None,
         };
-        assemble(&DirectoryBackend::default(), overlay, &own)
+        assemble(&DirectoryBackend::default(), &overlay, &own)
     });
     // The mount is gone, and with it what keeps the directories.
     let tried = tried.map(drop);
@@ -99,7 +99,7 @@ pub(super) fn map_layers(layers: &[OwnedFd], ids: &RootfsIds) -> Result<Vec<Owne
 /// `upper` and `work` in `own`, a directory of the container's.
 pub(super) fn assemble(
     backend: &dyn RootfsBackend,
-    overlay: OverlayDescription,
+    overlay: &OverlayDescription,
     own: &OwnedFd,
 ) -> Result<RootfsMount> {
     let what = || "assemble an overlay for a user namespace".to_owned();

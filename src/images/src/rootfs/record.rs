@@ -194,7 +194,7 @@ impl Store {
         };
         match ids {
             None => backend.mount(overlay),
-            Some(_) => idmapped::assemble(backend, overlay, own),
+            Some(_) => idmapped::assemble(backend, &overlay, own),
         }
     }
 
