@@ -122,6 +122,25 @@ fn version_2_edges() {
 }
 
 #[test]
+fn huge_pages_that_do_not_exist_need_no_limit() {
+    let of = |size: &str, limit| CgroupResources {
+        hugepage_limits: [(size.to_owned(), limit)].into(),
+        ..CgroupResources::default()
+    };
+    let plain = Plain::unified(&empty(&["hugetlb.2MB.max"]));
+    isolate(&plain.cgroup, &of("2MB", 4096)).unwrap();
+    isolate(&plain.cgroup, &of("1GB", 0)).unwrap();
+    isolate(&plain.cgroup, &of("1GB", 1)).unwrap_err();
+    let without = Plain::legacy(&[]);
+    isolate(&without.cgroup, &of("2MB", 0)).unwrap();
+    let error = isolate(&without.cgroup, &of("2MB", 4096)).unwrap_err();
+    assert!(
+        error.to_string().contains("no hugetlb controller"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_kernel_without_swap_needs_none_forbidden() {
     let plain = Plain::unified(&empty(&["memory.max"]));
     let mut want = CgroupResources {
