@@ -527,7 +527,8 @@ async fn the_pods_parent_group_is_used_and_not_taken_away(node: &mut Node) -> Ou
         .filter(|at| at.starts_with("/sys/fs/cgroup") && at.to_string_lossy().contains(&node.name))
         .collect();
     for group in &shared {
-        std::fs::create_dir(group)?;
+        // One hierarchy may be mounted at two places.
+        std::fs::create_dir_all(group)?;
     }
     let removed = node.remove_pod(&pod.id).await;
     let kept = shared.iter().all(|group| group.is_dir());
