@@ -277,8 +277,8 @@ async fn a_pods_own_slice_has_the_pods_limits(node: &mut Node) -> Outcome {
     );
     node.stop_pod(&pod.id).await?;
     check_eq!(
-        properties(&slice, &["LoadState", "ActiveState"])?,
-        ["not-found", "inactive"],
+        properties(&slice, &["ActiveState"])?,
+        ["inactive"],
         "slice of a stopped pod"
     );
     Ok(())
