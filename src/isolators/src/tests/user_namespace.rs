@@ -142,7 +142,7 @@ fn what_cannot_be_is_refused() {
         ),
     ];
     for (change, words) in cases {
-        let error = mapped(|fixture| change(fixture)).unwrap_err();
+        let error = mapped(change).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
     mapped(|fixture| device(fixture, "/dev/net/x")).unwrap();
