@@ -14,6 +14,7 @@ mod recovery;
 mod resources;
 mod seccomp;
 mod security;
+mod streaming;
 mod supervisor_death;
 mod systemd;
 mod user_namespaces;
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         namespaces::cases(),
         seccomp::cases(),
         security::cases(),
+        streaming::cases(),
         network::cases(),
         image_volumes::cases(),
         labels::cases(),
