@@ -1,6 +1,7 @@
 //! The tests, a file for each kind of promise.
 
 mod bad_input;
+mod cdi;
 mod image_volumes;
 mod images;
 mod labels;
@@ -43,6 +44,7 @@ pub fn cases() -> Vec<Case> {
         image_volumes::cases(),
         labels::cases(),
         privileged::cases(),
+        cdi::cases(),
         images::cases(),
     ]
     .into_iter()

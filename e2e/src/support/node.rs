@@ -73,6 +73,7 @@ impl Node {
              [cni]\nconf_dir = {}\nbin_dirs = [{}, \"/usr/lib/cni\", \"/opt/cni/bin\"]\n\n\
              [registry]\nconfig_path = [{}, {:?}]\n\n\
              [cgroup]\ndriver = {:?}\nparent = {:?}\n\n\
+             [cdi]\nspec_dirs = [{}, {}]\n\n\
              [log]\nlevel = \"debug\"\n",
             self.path("state/insula.sock").display(),
             at("root"),
@@ -83,6 +84,8 @@ impl Node {
             self.world.mirrors,
             cgroup::driver(),
             self.name,
+            at("cdi/static"),
+            at("cdi/dynamic"),
         )
     }
 

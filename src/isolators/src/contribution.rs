@@ -8,6 +8,9 @@ use insula_wire::{OsText, SeccompFilter};
 /// One isolator's part of a launch plan. What is `None` or empty says nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Contribution {
+    /// Its mounts and device nodes take the place of earlier ones at the same
+    /// paths, and of links there.
+    pub replaces: bool,
     /// Namespaces; exactly one isolator sets them.
     pub namespaces: Option<Namespaces>,
     /// Read-only root; exactly one isolator sets it.
@@ -30,6 +33,8 @@ pub struct Contribution {
     pub cwd: Option<String>,
     /// User and groups.
     pub user: Option<User>,
+    /// Supplementary groups beside those of the user, appended.
+    pub additional_groups: Vec<u32>,
     /// Capabilities.
     pub capabilities: Option<Capabilities>,
     /// `PR_SET_NO_NEW_PRIVS`.

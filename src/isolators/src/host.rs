@@ -103,6 +103,15 @@ pub fn resolve_devices(mappings: &[DeviceMapping]) -> Result<Vec<ResolvedDevice>
     Ok(resolved)
 }
 
+/// The device at a path of this host, symbolic links followed, as a node at
+/// another path.
+pub fn device_at(host_path: &str, shown: &str) -> Result<DeviceNode, Refusal> {
+    path::validate("host path of a device", host_path)?;
+    let source = fs::canonicalize(host_path)
+        .map_err(|error| Refusal::new(format!("device {host_path:?} on this host: {error}")))?;
+    node(&source, shown).ok_or_else(|| Refusal::new(format!("{host_path:?} is no device")))
+}
+
 fn collect(directory: &Path, shown: &str, depth: usize, nodes: &mut Vec<DeviceNode>) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;

@@ -1,6 +1,7 @@
 //! The isolator's interface.
 
 use crate::apparmor::Profiles;
+use crate::cdi::Injection;
 use crate::change::Change;
 use crate::contribution::Contribution;
 use crate::pressure::Pressure;
@@ -39,6 +40,8 @@ pub struct PodView<'a> {
     /// What the container's [`DeviceMapping`]s turned out to be on this host:
     /// see [`crate::host::resolve_devices`].
     pub devices: &'a [ResolvedDevice],
+    /// What the vendors of its CDI devices give it.
+    pub cdi: &'a Injection,
     /// Host name of the pod (never empty).
     pub hostname: &'a str,
     /// Nodes of the container's [`DeviceMapping`]s belong to its user and group

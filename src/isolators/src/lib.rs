@@ -23,6 +23,7 @@
 pub mod accounts;
 pub mod apparmor;
 mod capabilities;
+pub mod cdi;
 mod change;
 pub mod contribution;
 mod cpu;

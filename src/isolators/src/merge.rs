@@ -2,11 +2,11 @@
 
 use crate::contribution::Contribution;
 use insula_wire::plan::{
-    Capabilities, Cgroup, CgroupResources, LaunchPlan, Namespaces, Process, Rlimit, Rootfs, Stdio,
-    User,
+    Capabilities, Cgroup, CgroupResources, DeviceNode, LaunchPlan, Mount, Namespaces, Process,
+    Rlimit, Rootfs, Stdio, User,
 };
 use insula_wire::{OsText, SeccompFilter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan holds that no isolator decides.
 #[derive(Debug, Clone)]
@@ -52,7 +52,8 @@ struct Slot<T> {
 /// mounted before what is below it; of equal depth, the earlier stays first.
 /// Environment variables keep the place of their first mention and get their
 /// last value. Everything else may be set once; twice is a [`Conflict`] that
-/// names both isolators.
+/// names both isolators, unless the later one says that it
+/// [`replaces`](Contribution::replaces) mounts and device nodes.
 pub fn merge(
     inputs: PlanInputs,
     contributions: Vec<(&'static str, Contribution)>,
@@ -81,6 +82,7 @@ struct Merge {
     seccomp: Slot<SeccompFilter>,
     env: Vec<(String, OsText)>,
     rlimits: Vec<Rlimit>,
+    groups: Vec<u32>,
     resources: MergedLimits,
     lists: Contribution,
 }
@@ -149,6 +151,7 @@ impl Merge {
             seccomp: Slot::new("seccomp filter"),
             env: Vec::new(),
             rlimits: Vec::new(),
+            groups: Vec::new(),
             resources: MergedLimits::default(),
             lists: Contribution::default(),
         }
@@ -169,6 +172,9 @@ impl Merge {
         self.selinux_label.set(isolator, part.selinux_label)?;
         self.mount_label.set(isolator, part.mount_label)?;
         self.seccomp.set(isolator, part.seccomp)?;
+        if part.replaces {
+            self.make_room(&part.mounts, &part.devices);
+        }
         for mount in &part.mounts {
             self.owners
                 .note(isolator, format!("mount {}", mount.target))?;
@@ -185,6 +191,7 @@ impl Merge {
                 .note(isolator, format!("rlimit {:?}", rlimit.resource))?;
         }
         self.rlimits.extend(part.rlimits);
+        self.groups.extend(part.additional_groups);
         for (name, value) in part.env {
             match self.env.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, old)) => *old = value,
@@ -200,7 +207,29 @@ impl Merge {
         self.resources.add(isolator, part.resources)
     }
 
+    /// Forgets what is at the paths of these.
+    fn make_room(&mut self, mounts: &[Mount], devices: &[DeviceNode]) {
+        let paths: BTreeSet<&String> = mounts
+            .iter()
+            .map(|mount| &mount.target)
+            .chain(devices.iter().map(|device| &device.path))
+            .collect();
+        let lists = &mut self.lists;
+        lists.mounts.retain(|mount| !paths.contains(&mount.target));
+        lists.devices.retain(|device| !paths.contains(&device.path));
+        lists.links.retain(|link| !paths.contains(&link.path));
+        for path in paths {
+            for what in ["mount", "device", "link"] {
+                self.owners.0.remove(&format!("{what} {path}"));
+            }
+        }
+    }
+
     fn finish(self, inputs: PlanInputs) -> Result<LaunchPlan, Conflict> {
+        let mut user = self.user.required()?;
+        user.supplementary_groups.extend(self.groups);
+        user.supplementary_groups.sort_unstable();
+        user.supplementary_groups.dedup();
         let mut mounts = self.lists.mounts;
         mounts.sort_by_key(|mount| crate::path::depth(&mount.target));
         let env = self
@@ -223,7 +252,7 @@ impl Merge {
                 args: self.args.required()?,
                 env,
                 cwd: self.cwd.required()?,
-                user: self.user.required()?,
+                user,
                 umask: 0o022,
                 capabilities: self.capabilities.required()?,
                 no_new_privileges: self.no_new_privileges.required()?,

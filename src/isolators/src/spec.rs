@@ -135,6 +135,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<VolumeMount>,
     /// Host devices.
     pub devices: Vec<DeviceMapping>,
+    /// Full names of devices that vendors describe (CRI `CDI_devices`). More may
+    /// be named by annotations `cdi.k8s.io/…`.
+    pub cdi_devices: Vec<String>,
     /// Given back verbatim.
     pub labels: BTreeMap<String, String>,
     /// Given back verbatim.

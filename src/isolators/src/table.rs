@@ -92,6 +92,7 @@ pub fn isolators() -> &'static [&'static dyn Isolator] {
         &crate::io::Io,
         &crate::hugetlb::Hugetlb,
         &crate::unified::Unified,
+        &crate::cdi::Cdi,
     ]
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod apply;
+mod cdi;
 mod files;
 mod labels;
 mod limits;

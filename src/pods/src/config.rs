@@ -22,6 +22,9 @@ pub struct PodsConfig {
     /// Device nodes that a container asks for belong to the user and the group
     /// of its security context.
     pub device_ownership: bool,
+    /// Directories of files that describe CDI devices, the most important one
+    /// last.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// How long each wait may take.
     pub deadlines: Deadlines,
 }
@@ -113,6 +116,7 @@ impl PodsConfig {
             cgroup_driver: CgroupDriver::Auto,
             cgroup_parent: "insula".to_owned(),
             device_ownership: false,
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             deadlines: Deadlines::default(),
         }
     }

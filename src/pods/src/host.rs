@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod apparmor;
+mod cdi;
 mod group;
 mod linux;
 mod relabel;

@@ -59,6 +59,7 @@ impl Rooms {
             cgroup_driver: cgroup_driver(config),
             cgroup_parent: config.cgroup.parent.clone(),
             device_ownership: config.security.device_ownership_from_security_context,
+            cdi_spec_dirs: config.cdi.spec_dirs.clone(),
             ..PodsConfig::new(&config.root, &config.state, supervisor)
         };
         let pods = Pods::open(pods_config, images.clone(), network, host).await?;

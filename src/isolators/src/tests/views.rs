@@ -1,6 +1,7 @@
 //! Specifications, pods and hosts for tests.
 
 use crate::apparmor::Profiles;
+use crate::cdi::Injection;
 use crate::isolator::{HostFacts, ImageView, PodView, ResolvedDevice};
 use crate::seccomp::Filters;
 use crate::spec::{
@@ -23,6 +24,7 @@ pub(crate) struct Fixture {
     pub(crate) passwd: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) devices: Vec<ResolvedDevice>,
+    pub(crate) cdi: Injection,
     pub(crate) device_ownership: bool,
     pub(crate) apparmor: Profiles,
     pub(crate) selinux_level: Option<String>,
@@ -54,6 +56,7 @@ impl Fixture {
                 envs: Vec::new(),
                 mounts: Vec::new(),
                 devices: Vec::new(),
+                cdi_devices: Vec::new(),
                 labels: BTreeMap::new(),
                 annotations: BTreeMap::new(),
                 log_path: "c/0.log".to_owned(),
@@ -91,6 +94,7 @@ impl Fixture {
             passwd: b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n".to_vec(),
             group: b"root:x:0:\nextra:x:50000:app,other\nmore:x:50001:other\n".to_vec(),
             devices: Vec::new(),
+            cdi: Injection::default(),
             device_ownership: false,
             apparmor: Profiles::default(),
             selinux_level: None,
@@ -119,6 +123,7 @@ impl Fixture {
             files: PathBuf::from("/run/insula/pods/pod"),
             image_volumes: PathBuf::from("/var/lib/insula/rw/container/volumes"),
             devices: &self.devices,
+            cdi: &self.cdi,
             hostname: "pod",
             device_ownership: self.device_ownership,
             apparmor: &self.apparmor,

@@ -1,6 +1,7 @@
 //! This machine.
 
 use super::apparmor::AppArmor;
+use super::cdi;
 use super::relabel;
 use super::{Group, Host, PlanRequest, Process, Tree};
 use crate::config::PodsConfig;
@@ -18,6 +19,7 @@ use insula_isolators::seccomp::Filters;
 use insula_isolators::selinux::{self, Labels};
 use insula_isolators::spec::{ContainerSpec, PodSpec, Resources};
 use insula_isolators::{PlanError, PodView};
+use insula_oci::cdi::Directories;
 use insula_sys::supervisor::SealedProgram;
 use insula_sys::{mount, namespace, seqpacket};
 use insula_wire::LaunchPlan;
@@ -34,6 +36,7 @@ use std::time::Duration;
 pub(crate) struct LinuxHost {
     facts: HostFacts,
     device_ownership: bool,
+    cdi: Directories,
     /// `None` where it is not enabled.
     apparmor: Option<AppArmor>,
     program: SealedProgram,
@@ -54,6 +57,7 @@ impl LinuxHost {
         })?;
         Ok(Self {
             device_ownership: config.device_ownership,
+            cdi: Directories::new(config.cdi_spec_dirs.clone()),
             apparmor: facts.apparmor.then(AppArmor::load),
             facts,
             program,
@@ -212,6 +216,7 @@ impl Host for LinuxHost {
         } else {
             &self.facts
         };
+        let cdi = cdi::injection(&self.cdi, request.container)?;
         let view = PodView {
             spec: request.pod,
             pod_id: request.pod_id,
@@ -223,6 +228,7 @@ impl Host for LinuxHost {
             files: request.files.clone(),
             image_volumes: request.volumes.clone(),
             devices: &devices,
+            cdi: &cdi,
             hostname: request.hostname,
             device_ownership: self.device_ownership,
             apparmor: request.apparmor,

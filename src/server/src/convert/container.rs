@@ -15,15 +15,6 @@ const IMAGE_MAX: usize = 4096;
 pub fn from_cri(message: ContainerConfig) -> Result<ContainerSpec, Rejected> {
     let metadata = required(message.metadata, "metadata")?;
     let image = required(message.image, "image")?;
-    if let Some(device) = message.cdi_devices.first() {
-        return Err(Rejected::unsupported(
-            "CDI_devices",
-            format!(
-                "{:?}: CDI devices are not supported by this version",
-                device.name
-            ),
-        ));
-    }
     let linux = message.linux.unwrap_or_default();
     let in_linux = |rejected: Rejected| rejected.within("linux");
     Ok(ContainerSpec {
@@ -40,6 +31,9 @@ pub fn from_cri(message: ContainerConfig) -> Result<ContainerSpec, Rejected> {
         envs: each(message.envs, "envs", environment)?,
         mounts: each(message.mounts, "mounts", mounts::from_cri)?,
         devices: each(message.devices, "devices", mounts::device)?,
+        cdi_devices: each(message.cdi_devices, "CDI_devices", |device| {
+            text(device.name, "name", PATH_MAX)
+        })?,
         labels: message.labels,
         annotations: message.annotations,
         log_path: log_path(message.log_path)?,

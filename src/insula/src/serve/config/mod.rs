@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) cgroup: Cgroup,
     /// Rights of containers.
     pub(crate) security: Security,
+    /// Devices that vendors describe.
+    pub(crate) cdi: Cdi,
     /// Exec, attach and port-forward.
     pub(crate) streaming: Streaming,
     /// The daemon's own metrics.
@@ -94,6 +96,13 @@ pub(crate) struct Security {
     /// Device nodes that a container asks for belong to `runAsUser` and
     /// `runAsGroup`, not to whom they belong on the node.
     pub(crate) device_ownership_from_security_context: bool,
+}
+
+/// `[cdi]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cdi {
+    /// Directories of the vendors' files, the most important one last.
+    pub(crate) spec_dirs: Vec<PathBuf>,
 }
 
 /// `[streaming]`
@@ -184,6 +193,7 @@ pub(crate) const KEYS: &[&str] = &[
     "cgroup.driver",
     "cgroup.parent",
     "security.device_ownership_from_security_context",
+    "cdi.spec_dirs",
     "streaming.address",
     "streaming.tls",
     "streaming.certificate",
@@ -225,6 +235,9 @@ impl Default for Config {
             },
             security: Security {
                 device_ownership_from_security_context: false,
+            },
+            cdi: Cdi {
+                spec_dirs: paths(&["/etc/cdi", "/var/run/cdi"]),
             },
             streaming: Streaming {
                 address: SocketAddr::from(([127, 0, 0, 1], 0)),

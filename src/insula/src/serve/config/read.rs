@@ -97,6 +97,7 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "security.device_ownership_from_security_context" => {
             config.security.device_ownership_from_security_context = boolean(value)?;
         }
+        "cdi.spec_dirs" => config.cdi.spec_dirs = paths(value)?,
         "streaming.address" => config.streaming.address = socket_address(string(value)?)?,
         "streaming.tls" => config.streaming.tls = boolean(value)?,
         "streaming.certificate" => config.streaming.certificate = path_or_none(value)?,

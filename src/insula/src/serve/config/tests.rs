@@ -27,6 +27,8 @@ driver = "cgroupfs"
 parent = "/kube/insula/"
 [security]
 device_ownership_from_security_context = true
+[cdi]
+spec_dirs = ["/srv/cdi"]
 [streaming]
 address = "[::1]:4000"
 tls = true
@@ -141,7 +143,7 @@ fn mistakes_are_named_with_file_line_and_remedy() {
             "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
-             security.device_ownership_from_security_context, streaming.address, \
+             security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
              streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",
@@ -151,7 +153,7 @@ fn mistakes_are_named_with_file_line_and_remedy() {
             "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
              cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
-             security.device_ownership_from_security_context, streaming.address, \
+             security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
              streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",

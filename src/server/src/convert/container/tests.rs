@@ -154,10 +154,10 @@ fn each_bad_field_is_named() {
         (
             |c| {
                 c.cdi_devices = vec![CdiDevice {
-                    name: "vendor.com/gpu=0".into(),
+                    name: "vendor.com/gpu=\0".into(),
                 }];
             },
-            "CDI_devices: \"vendor.com/gpu=0\": CDI devices are not supported by this version",
+            "CDI_devices[0].name: holds a NUL byte",
         ),
     ];
     for (change, want) in cases {
