@@ -52,7 +52,9 @@ fn device(edit: DeviceEdit) -> Result<InjectedDevice> {
         (kind, _) => {
             let found = device_at(on_host, &edit.path)
                 .map_err(|refusal| Error::InvalidArgument(format!("a CDI device: {refusal}")))?;
-            if kind.is_some_and(|kind| kind != found.kind) {
+            if let Some(kind) = kind
+                && kind != found.kind
+            {
                 return Err(Error::InvalidArgument(format!(
                     "a CDI device says that {on_host:?} is a {kind:?} device, which it is not on this host"
                 )));
