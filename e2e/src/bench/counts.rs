@@ -8,11 +8,18 @@ use super::run::Run;
 use super::trace::{Calls, Trace};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How many pods a count is the mean of.
 const PODS: u32 = 4;
 /// How many execs.
 const EXECS: u32 = 10;
+/// How many pods are measured by one call for stats.
+const MEASURED: u32 = 100;
+/// How many such calls.
+const MEASUREMENTS: u32 = 3;
+/// Longer than a measurement is given out again.
+const STALE: Duration = Duration::from_millis(1200);
 
 /// The rows of one phase; an empty name is not shown.
 struct Rows {
@@ -39,6 +46,12 @@ const EXEC: Rows = Rows {
     programs: "count-exec-programs",
     processes: "count-exec-processes",
     calls: "count-exec-calls",
+};
+const STATS: Rows = Rows {
+    syncs: "count-stats-syncs",
+    programs: "",
+    processes: "count-stats-processes",
+    calls: "count-stats-calls",
 };
 const DOWN_HOST: Rows = Rows {
     syncs: "count-down-host-syncs",
@@ -77,6 +90,22 @@ async fn phases(run: &mut Run) -> Result<()> {
     for pod in &bridged {
         run.client.pod_down(&pod.id).await?;
     }
+    stats(run, &before).await
+}
+
+/// Calls for the stats of many pods, those of the pods before included.
+async fn stats(run: &mut Run, before: &BTreeSet<u32>) -> Result<()> {
+    while run.client.list_containers().await?.0 < MEASURED as usize {
+        run.client
+            .pod_up(Network::Host, &run.settings.sleeper())
+            .await?;
+    }
+    let trace = attach(run, before, &STATS)?;
+    for _ in 0..MEASUREMENTS {
+        run.client.list_stats().await?;
+        tokio::time::sleep(STALE).await;
+    }
+    emit(run, &STATS, trace.finish()?, MEASUREMENTS);
     Ok(())
 }
 

@@ -242,6 +242,21 @@ pub const COUNTS: &[Row] = &[
         Some(400.0),
     ),
     count(
+        "count-stats-syncs",
+        "ListContainerStats, 100 pods: fsync and fdatasync",
+        Some(0.0),
+    ),
+    count(
+        "count-stats-processes",
+        "ListContainerStats, 100 pods: processes made",
+        Some(0.0),
+    ),
+    count(
+        "count-stats-calls",
+        "ListContainerStats, 100 pods: system calls",
+        Some(8800.0),
+    ),
+    count(
         "count-down-host-syncs",
         "pod down, host network: fsync and fdatasync",
         Some(2.0),
