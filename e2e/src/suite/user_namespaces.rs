@@ -7,8 +7,10 @@ use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, ids, mapped, mapped_pod, mount, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome, cgroup};
+use insula_cri_api::v1::security_profile::ProfileType;
 use insula_cri_api::v1::{
     Capability, ContainerConfig, Device, Int64Value, NamespaceMode, PodSandboxConfig,
+    SecurityProfile,
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -361,6 +363,11 @@ async fn rights_and_limits_hold_inside(node: &mut Node) -> Outcome {
     resources.oom_score_adj = 500;
     let security = requests::security(&mut config);
     security.no_new_privs = true;
+    // AppArmor's default profile refuses every mount(2), whoever asks.
+    security.apparmor = Some(SecurityProfile {
+        profile_type: ProfileType::Unconfined.into(),
+        ..SecurityProfile::default()
+    });
     security.capabilities = Some(Capability {
         add_capabilities: vec!["SYS_ADMIN".into(), "NET_ADMIN".into()],
         ..Capability::default()

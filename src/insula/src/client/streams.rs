@@ -21,12 +21,7 @@ use crate::cli::{Attach, Exec};
 pub(crate) async fn exec(session: &Session, args: &Exec) -> Outcome {
     let inventory = Inventory::load(&session.client).await?;
     let container = inventory.container(&args.name)?;
-    let streams = Streams {
-        stdin: args.interactive,
-        stdout: true,
-        stderr: !args.tty,
-        terminal: args.tty,
-    };
+    let streams = streams(args.interactive, args.tty);
     let request = v1::ExecRequest {
         container_id: container.id.clone(),
         cmd: args.command.clone(),
@@ -44,12 +39,7 @@ pub(crate) async fn exec(session: &Session, args: &Exec) -> Outcome {
 pub(crate) async fn attach(session: &Session, args: &Attach) -> Outcome {
     let inventory = Inventory::load(&session.client).await?;
     let container = inventory.container(&args.name)?;
-    let streams = Streams {
-        stdin: args.interactive,
-        stdout: true,
-        stderr: !args.tty,
-        terminal: args.tty,
-    };
+    let streams = streams(args.interactive, args.tty);
     let request = v1::AttachRequest {
         container_id: container.id.clone(),
         tty: streams.terminal,
@@ -60,6 +50,16 @@ pub(crate) async fn attach(session: &Session, args: &Attach) -> Outcome {
     let doing = format!("attach to {}", args.name);
     let url = answer(&doing, QUESTION, session.client.runtime().attach(request)).await?;
     join(&doing, &url.url, streams).await
+}
+
+/// A terminal has one stream for both kinds of output.
+fn streams(interactive: bool, terminal: bool) -> Streams {
+    Streams {
+        stdin: interactive,
+        stdout: true,
+        stderr: !terminal,
+        terminal,
+    }
 }
 
 async fn join(doing: &str, url: &str, streams: Streams) -> Outcome {

@@ -7,7 +7,7 @@ use crate::volumes::check_propagation;
 use insula_sys::cgroup::{Hierarchy, Layout};
 use insula_wire::plan::{DeviceKind, DeviceNode, LaunchPlan, Mount, MountSource, Propagation};
 
-fn volume(container_path: &str) -> VolumeMount {
+pub(super) fn volume(container_path: &str) -> VolumeMount {
     VolumeMount {
         container_path: container_path.to_owned(),
         host_path: "/srv/volume".to_owned(),

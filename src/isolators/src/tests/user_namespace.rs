@@ -5,9 +5,7 @@ use super::{Fixture, plan_of};
 use crate::isolator::ResolvedDevice;
 use crate::spec::{DeviceMapping, NamespaceMode, VolumeMount};
 use crate::sysctls;
-use insula_wire::plan::{
-    DeviceKind, DeviceNode, LaunchPlan, MountSource, NewOrHost, PodOrHost, Propagation,
-};
+use insula_wire::plan::{DeviceKind, DeviceNode, LaunchPlan, MountSource, NewOrHost, PodOrHost};
 use insula_wire::{IdMappings, IdRange};
 
 fn mapped(change: impl FnOnce(&mut Fixture)) -> Result<LaunchPlan, String> {
@@ -20,15 +18,8 @@ fn mapped(change: impl FnOnce(&mut Fixture)) -> Result<LaunchPlan, String> {
 
 fn volume(container_path: &str, ids: Option<IdMappings>) -> VolumeMount {
     VolumeMount {
-        container_path: container_path.to_owned(),
-        host_path: "/srv/volume".to_owned(),
-        image: None,
-        readonly: false,
-        recursive_readonly: false,
-        selinux_relabel: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
         ids,
+        ..super::files::volume(container_path)
     }
 }
 
