@@ -4,8 +4,8 @@ use crate::contribution::Contribution;
 use crate::isolator::{Isolator, PodView, Refusal};
 use crate::spec::ContainerSpec;
 use crate::{path, users};
-use insula_wire::OsText;
 use insula_wire::plan::{DeviceNode, DeviceRule, Mount, MountSource};
+use insula_wire::{Hooks, OsText};
 
 /// Devices of the Container Device Interface. What their vendors say takes the
 /// place of what image, container and runtime say of the same variable, path
@@ -25,6 +25,8 @@ pub struct Injection {
     pub mounts: Vec<Mount>,
     /// Supplementary groups of the process.
     pub groups: Vec<u32>,
+    /// Hooks.
+    pub hooks: Hooks,
 }
 
 /// One device node of an [`Injection`].
@@ -57,6 +59,7 @@ impl Isolator for Cdi {
         let mut part = Contribution {
             env: injection.env.clone(),
             additional_groups: injection.groups.clone(),
+            hooks: injection.hooks.clone(),
             replaces: true,
             ..Contribution::default()
         };

@@ -3,7 +3,7 @@
 use insula_wire::plan::{
     Capabilities, CgroupResources, DeviceNode, DeviceRule, Mount, Namespaces, Rlimit, Symlink, User,
 };
-use insula_wire::{OsText, SeccompFilter};
+use insula_wire::{Hooks, OsText, SeccompFilter};
 
 /// One isolator's part of a launch plan. What is `None` or empty says nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,4 +57,6 @@ pub struct Contribution {
     pub resources: CgroupResources,
     /// Signal that asks it to end.
     pub stop_signal: Option<i32>,
+    /// Hooks, appended.
+    pub hooks: Hooks,
 }

@@ -37,6 +37,8 @@ pub struct PodView<'a> {
     /// Directory with one directory per volume of the image, filled with what
     /// the image holds there: see [`crate::image_volumes`].
     pub image_volumes: PathBuf,
+    /// Directory of the bundle that hooks are shown, if there are any.
+    pub bundle: PathBuf,
     /// What the container's [`DeviceMapping`]s turned out to be on this host:
     /// see [`crate::host::resolve_devices`].
     pub devices: &'a [ResolvedDevice],

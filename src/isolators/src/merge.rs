@@ -5,7 +5,7 @@ use insula_wire::plan::{
     Capabilities, Cgroup, CgroupResources, DeviceNode, LaunchPlan, Mount, Namespaces, Process,
     Rlimit, Rootfs, Stdio, User,
 };
-use insula_wire::{OsText, SeccompFilter};
+use insula_wire::{Bundle, OsText, SeccompFilter};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan holds that no isolator decides.
@@ -17,6 +17,8 @@ pub struct PlanInputs {
     pub cgroup_path: String,
     /// Standard streams and the log.
     pub stdio: Stdio,
+    /// What hooks and the listeners of filters are told, if there are any.
+    pub bundle: Bundle,
 }
 
 /// Contributions that do not go together.
@@ -203,6 +205,7 @@ impl Merge {
         self.lists.links.extend(part.links);
         self.lists.masked_paths.extend(part.masked_paths);
         self.lists.readonly_paths.extend(part.readonly_paths);
+        self.lists.hooks.extend(part.hooks);
         self.resources.all.devices.extend(part.device_rules);
         self.resources.add(isolator, part.resources)
     }
@@ -237,6 +240,9 @@ impl Merge {
             .into_iter()
             .map(|(name, value)| crate::environment::assignment(&name, &value))
             .collect();
+        let seccomp = self.seccomp.optional();
+        let listens = |filter: &SeccompFilter| filter.listener.is_some();
+        let is_told = !self.lists.hooks.is_empty() || seccomp.as_ref().is_some_and(listens);
         Ok(LaunchPlan {
             container_id: inputs.container_id,
             namespaces: self.namespaces.required()?,
@@ -260,7 +266,7 @@ impl Merge {
                 oom_score_adj: self.oom_score_adj.optional(),
                 apparmor_profile: self.apparmor_profile.optional(),
                 selinux_label: self.selinux_label.optional(),
-                seccomp: self.seccomp.optional(),
+                seccomp,
             },
             stdio: inputs.stdio,
             cgroup: Cgroup {
@@ -269,6 +275,8 @@ impl Merge {
             },
             stop_signal: self.stop_signal.required()?,
             mount_label: self.mount_label.optional(),
+            bundle: is_told.then_some(inputs.bundle),
+            hooks: self.lists.hooks,
         })
     }
 }

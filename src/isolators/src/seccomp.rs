@@ -137,6 +137,7 @@ fn compile(
             .map_err(|error| error.to_string())?,
         log: filter.flags.log,
         spec_allow: filter.flags.spec_allow,
+        listener: None,
     })
 }
 

@@ -6,8 +6,8 @@ use crate::merge::{Conflict, MergedLimits, PlanInputs, merge};
 use crate::spec::{ContainerSpec, Resources};
 use crate::{path, users};
 use insula_sys::cgroup::Cgroup;
-use insula_wire::OsText;
 use insula_wire::plan::{CgroupResources, LaunchPlan, Process, Stdio};
+use insula_wire::{Bundle, OsText};
 
 /// A container cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,6 +118,10 @@ pub fn plan(spec: &ContainerSpec, pod: &PodView<'_>) -> Result<LaunchPlan, PlanE
         container_id: pod.container_id.to_owned(),
         cgroup_path: pod.cgroup_path.to_owned(),
         stdio: stdio(spec, pod).map_err(refused)?,
+        bundle: Bundle {
+            path: pod.bundle.display().to_string(),
+            annotations: spec.annotations.clone(),
+        },
     };
     let plan = merge(inputs, contributions)?;
     if let Some(ids) = pod.spec.namespaces.user {

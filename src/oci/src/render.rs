@@ -10,8 +10,8 @@
 //! - links in `/dev` are what every runtime makes by itself.
 
 use crate::runtime_spec::{
-    Capabilities, Cpu, Device, DeviceAccess, HugepageLimit, IdMapping, Linux, Memory, Mount,
-    Namespace, Pids, Process, Resources, Rlimit, Root, Spec, User, VERSION,
+    Capabilities, Cpu, Device, DeviceAccess, Hook, Hooks, HugepageLimit, IdMapping, Linux, Memory,
+    Mount, Namespace, Pids, Process, Resources, Rlimit, Root, Spec, User, VERSION,
 };
 use insula_wire::plan::{
     self, CgroupResources, DeviceKind, DeviceRule, LaunchPlan, MountSource, NewOrHost,
@@ -61,8 +61,31 @@ pub fn render(plan: &LaunchPlan, around: &Surroundings) -> Spec {
             .iter()
             .map(|one| mount(one, around.id_mappings))
             .collect(),
+        hooks: (!plan.hooks.is_empty()).then(|| hooks(&plan.hooks)),
         annotations: around.annotations.clone(),
         linux: linux(plan, around),
+    }
+}
+
+fn hooks(all: &insula_wire::Hooks) -> Hooks {
+    let list = |hooks: &[insula_wire::Hook]| {
+        hooks
+            .iter()
+            .map(|hook| Hook {
+                path: hook.path.clone(),
+                args: hook.args.clone(),
+                env: hook.env.clone(),
+                timeout: hook.timeout,
+            })
+            .collect()
+    };
+    Hooks {
+        prestart: list(&all.prestart),
+        create_runtime: list(&all.create_runtime),
+        create_container: list(&all.create_container),
+        start_container: list(&all.start_container),
+        poststart: list(&all.poststart),
+        poststop: list(&all.poststop),
     }
 }
 

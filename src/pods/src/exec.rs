@@ -86,6 +86,7 @@ pub(crate) async fn start(
         deadline,
     };
     let request = Request::Exec(ExecRequest {
+        notify: None,
         exec_id,
         container_id: container.id.to_string(),
         owner,

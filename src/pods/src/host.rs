@@ -195,6 +195,8 @@ pub(crate) struct PlanRequest<'a> {
     pub(crate) files: PathBuf,
     /// Directory of the image's volumes.
     pub(crate) volumes: PathBuf,
+    /// Directory that hooks are shown, if there are any.
+    pub(crate) bundle: PathBuf,
     pub(crate) container: &'a ContainerSpec,
     pub(crate) container_id: &'a str,
     pub(crate) image: &'a ImageFacts,

@@ -4,6 +4,7 @@
 //! <state>/pods/<pod>/pod.json  lock  sock  messages
 //!                    files/{hosts,hostname,resolv.conf}
 //!                    containers/<container>/{container.json,exit.json}
+//!                    containers/<container>/bundle/{config.json,rootfs}
 //! <state>/netns/<pod>
 //! <root>/volumes/<container>/<n>
 //! ```
@@ -96,6 +97,11 @@ impl PodDirectory {
 
     pub(crate) fn container_record(&self, id: &ContainerId) -> PathBuf {
         self.container(id).join("container.json")
+    }
+
+    /// What hooks are shown, where a container has some.
+    pub(crate) fn bundle(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("bundle")
     }
 
     pub(crate) fn exit_record(&self, id: &ContainerId) -> PathBuf {

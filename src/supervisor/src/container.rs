@@ -1,6 +1,9 @@
 //! One container as its supervisor sees it.
 //!
 //! ```text
+//!                  Built (hooks are run on the node)
+//!                   ▲ │
+//!                   │ ▼
 //!  Forked ─placed─► Building ─ready─► Created ─start─► Starting ─► Running
 //!    │                 │                 │                │           │ ended
 //!    └────────┬────────┘                 └───────┬────────┘           ▼
@@ -76,6 +79,8 @@ pub enum State {
     Forked,
     /// Its child builds the root.
     Building,
+    /// Its root is built, and hooks are run on the node.
+    Built,
     /// Complete but for the execve(2).
     Created,
     /// About to execute.
@@ -118,7 +123,7 @@ impl State {
     /// The state in a word, for messages.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Forked | Self::Building => "being created",
+            Self::Forked | Self::Building | Self::Built => "being created",
             Self::Created => "created",
             Self::Starting => "being started",
             Self::Running => "running",

@@ -58,6 +58,14 @@ impl Supervisor {
         match receive(socket) {
             Some((Report::Cloned(pid), _)) => self.container_cloned(id, pid),
             Some((Report::Terminal, descriptors)) => self.container_terminal(id, descriptors),
+            Some((Report::Built, _)) => {
+                let Ok(container) = self.container(id) else {
+                    return;
+                };
+                container.state = State::Built;
+                let (pid, pending) = (container.pid(), container.pending.take());
+                self.reply_pending(pending, Ok(Answer::RootBuilt { pid }));
+            }
             Some((Report::Ready(program), _)) => {
                 let Ok(container) = self.container(id) else {
                     return;
@@ -156,7 +164,7 @@ impl Supervisor {
             State::Starting if container.own_pid_namespace => {
                 self.container_executed(id);
             }
-            State::Forked | State::Building => {
+            State::Forked | State::Building | State::Built => {
                 let message = "the child ended before the container was complete; was it killed for want of memory?";
                 self.container_failed(id, refuse(FailureKind::System, "build root", message));
             }
@@ -326,7 +334,10 @@ impl Supervisor {
         };
         container.main = None;
         let pending = container.pending.take();
-        let creating = matches!(container.state, State::Forked | State::Building);
+        let creating = matches!(
+            container.state,
+            State::Forked | State::Building | State::Built
+        );
         container.end(code);
         self.unwatch_memory(id);
         if creating {

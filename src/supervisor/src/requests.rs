@@ -28,6 +28,7 @@ impl Supervisor {
             Request::Descriptors => Ok(()),
             Request::Create(create) => self.create(id, create, descriptors),
             Request::Placed { container_id } => self.placed(id, &container_id, descriptors),
+            Request::EnterRoot { container_id } => self.enter_root(id, &container_id),
             Request::Start { container_id } => self.start(id, &container_id),
             Request::Signal {
                 container_id,
@@ -123,6 +124,22 @@ impl Supervisor {
         container.pending = Some(id);
         // A child that is gone is told about by its own descriptor.
         let _ = container.tell(Go::Placed);
+        Ok(())
+    }
+
+    /// The hooks that are run on the node are done.
+    fn enter_root(&mut self, id: u64, container_id: &str) -> Result<(), Failure> {
+        let container = self.container(container_id)?;
+        if !matches!(container.state, State::Built) {
+            let message = format!(
+                "the container is {}, and does not wait for hooks",
+                container.state.name()
+            );
+            return Err(refuse(FailureKind::WrongState, "enter root", message));
+        }
+        container.state = State::Building;
+        container.pending = Some(id);
+        let _ = container.tell(Go::Enter);
         Ok(())
     }
 

@@ -329,6 +329,7 @@ fn refusing(names: &[&str]) -> SeccompFilter {
         program: FilterProgram::new(filter.program.to_bytes()).unwrap(),
         log: false,
         spec_allow: true,
+        listener: None,
     }
 }
 

@@ -23,6 +23,20 @@ pub struct SeccompFilter {
     /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: leaves the mitigation of speculative
     /// store bypass as it is, which else costs programs up to a third.
     pub spec_allow: bool,
+    /// Who decides on the calls that the program hands over.
+    pub listener: Option<SeccompListener>,
+}
+
+/// A program of the node's that is asked about system calls
+/// (seccomp_unotify(2)): it is handed the filter's descriptor with the
+/// container's process state (OCI runtime-spec, config-linux.md, "Seccomp").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeccompListener {
+    /// Absolute path of its unix socket on the node.
+    pub path: String,
+    /// Handed to it as it is.
+    pub metadata: String,
 }
 
 /// A classic BPF program: `struct sock_filter` after `struct sock_filter`, in
@@ -111,11 +125,12 @@ mod tests {
             program: FilterProgram::new(vec![6, 0, 0, 0, 0, 0, 255, 127]).unwrap(),
             log: true,
             spec_allow: false,
+            listener: None,
         };
         let json = serde_json::to_string(&filter).unwrap();
         assert_eq!(
             json,
-            r#"{"program":"BgAAAAAA/38=","log":true,"spec_allow":false}"#
+            r#"{"program":"BgAAAAAA/38=","log":true,"spec_allow":false,"listener":null}"#
         );
         assert_eq!(
             serde_json::from_str::<SeccompFilter>(&json).unwrap(),

@@ -13,6 +13,7 @@
 pub mod capability;
 pub mod channel;
 pub mod filter;
+pub mod hooks;
 pub mod id_mapping;
 pub mod message;
 pub mod plan;
@@ -20,7 +21,8 @@ pub mod text;
 pub mod time;
 
 pub use capability::{Capability, CapabilitySet};
-pub use filter::{FilterProgram, SeccompFilter};
+pub use filter::{FilterProgram, SeccompFilter, SeccompListener};
+pub use hooks::{Bundle, Hook, Hooks};
 pub use id_mapping::{IdMappings, IdRange};
 pub use plan::LaunchPlan;
 pub use text::OsText;

@@ -12,6 +12,7 @@
 
 use crate::id_mapping::IdMappings;
 use crate::plan::{PodOrHost, Stdio};
+use crate::{Bundle, SeccompListener};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -58,8 +59,18 @@ pub enum Request {
     /// the directories of the container's cgroup (one per hierarchy) where
     /// they did not travel with [`Request::Create`], since a service manager
     /// makes the cgroup for a process that exists. Answered by
-    /// [`Answer::Created`] when it is ready to execute.
+    /// [`Answer::Created`] when it is ready to execute, or where its plan has
+    /// hooks that are run on the node ([`Hooks::wait_on_node`]) by
+    /// [`Answer::RootBuilt`] when it is time for them.
+    ///
+    /// [`Hooks::wait_on_node`]: crate::Hooks::wait_on_node
     Placed {
+        /// The container's id.
+        container_id: String,
+    },
+    /// The hooks on the node have run: the child may enter its root. Answered
+    /// by [`Answer::Created`].
+    EnterRoot {
         /// The container's id.
         container_id: String,
     },
@@ -138,6 +149,19 @@ pub struct CreateRequest {
     pub born_in_cgroup: bool,
     /// Where the exit record is written: absolute path of `exit.json`.
     pub exit_record: String,
+    /// Who is told of its system call filter.
+    pub notify: Option<Notify>,
+}
+
+/// Who is handed the descriptor of a process's system call filter, and what it
+/// is told with that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// The plan's `process.seccomp.listener`.
+    pub listener: SeccompListener,
+    /// The plan's `bundle`.
+    pub bundle: Bundle,
 }
 
 /// A process to run in a container, see [`Request::Exec`].
@@ -153,6 +177,8 @@ pub struct ExecRequest {
     pub timeout_ms: u64,
     /// What it reads from and writes to.
     pub streams: ExecStreams,
+    /// Who is told of its system call filter.
+    pub notify: Option<Notify>,
 }
 
 /// The standard streams of an exec.
@@ -275,6 +301,13 @@ pub enum Answer {
     /// The child exists and is blocked.
     Forked {
         /// Its process id as the host sees it.
+        pid: i32,
+    },
+    /// The container's root is built, and attached in its mount namespace where
+    /// its hooks expect it.
+    RootBuilt {
+        /// Process id, as the host sees it, of a process in the container's
+        /// namespaces.
         pid: i32,
     },
     /// The container is complete but for its execve(2).

@@ -9,7 +9,7 @@
 //! Unknown fields are refused: a supervisor of an older build that is handed a
 //! step it does not know says so by name and starts nothing.
 
-use crate::{CapabilitySet, OsText, SeccompFilter};
+use crate::{Bundle, CapabilitySet, Hooks, OsText, SeccompFilter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,6 +45,11 @@ pub struct LaunchPlan {
     /// SELinux label of what is in the file systems that are made for the
     /// container (`context=`, mount(8)); `None` leaves them the policy's.
     pub mount_label: Option<String>,
+    /// Programs of the node's that are run for it.
+    pub hooks: Hooks,
+    /// What they are told, and who listens to its system call filter; `None`
+    /// where there is nobody.
+    pub bundle: Option<Bundle>,
 }
 
 /// Namespaces of a container, namespaces(7). The mount namespace is always new.

@@ -3,11 +3,11 @@
 use super::{Fixture, plan_of};
 use crate::contribution::Contribution;
 use crate::merge::{Conflict, PlanInputs, merge};
-use insula_wire::OsText;
 use insula_wire::plan::{
     Capabilities, CgroupResources, LaunchPlan, Mount, MountAttributes, MountSource, Namespaces,
     NewOrHost, PidNamespace, PodOrHost, Propagation, Rlimit, RlimitResource, Stdio, Symlink, User,
 };
+use insula_wire::{Bundle, Hook, Hooks, OsText};
 use proptest::prelude::*;
 
 fn inputs() -> PlanInputs {
@@ -19,6 +19,10 @@ fn inputs() -> PlanInputs {
             stdin: false,
             stdin_once: false,
             log_path: None,
+        },
+        bundle: Bundle {
+            path: "/bundle".to_owned(),
+            ..Bundle::default()
         },
     }
 }
@@ -126,6 +130,39 @@ fn what_is_set_twice_names_both() {
             .to_string();
         assert_eq!(text, format!("isolators one and two both set {field}"));
     }
+}
+
+#[test]
+fn who_has_hooks_has_a_bundle() {
+    let hooked = |path: &str| Contribution {
+        hooks: Hooks {
+            poststart: vec![Hook {
+                path: path.to_owned(),
+                args: Vec::new(),
+                env: Vec::new(),
+                timeout: None,
+            }],
+            ..Hooks::default()
+        },
+        ..Contribution::default()
+    };
+    let plain = merge(inputs(), vec![("one", base())]).unwrap();
+    assert!(plain.hooks.is_empty());
+    assert_eq!(plain.bundle, None);
+    let parts = vec![
+        ("one", base()),
+        ("two", hooked("/a")),
+        ("three", hooked("/b")),
+    ];
+    let plan = merge(inputs(), parts).unwrap();
+    let paths: Vec<_> = plan
+        .hooks
+        .poststart
+        .iter()
+        .map(|hook| hook.path.as_str())
+        .collect();
+    assert_eq!(paths, ["/a", "/b"]);
+    assert_eq!(plan.bundle, Some(inputs().bundle));
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Fixture {
             cgroup_path: "kubepods/pod1/container",
             files: PathBuf::from("/run/insula/pods/pod"),
             image_volumes: PathBuf::from("/var/lib/insula/rw/container/volumes"),
+            bundle: PathBuf::from("/run/insula/pods/pod/containers/container/bundle"),
             devices: &self.devices,
             cdi: &self.cdi,
             hostname: "pod",

@@ -153,6 +153,7 @@ fn append(all: &mut Edits, more: &Edits, name: &DeviceName, file: &File) -> Resu
     all.devices.extend(more.devices.iter().cloned());
     all.mounts.extend(more.mounts.iter().cloned());
     all.additional_gids.extend(&more.additional_gids);
+    all.hooks.extend(more.hooks.clone());
     Ok(())
 }
 

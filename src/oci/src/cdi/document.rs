@@ -1,8 +1,9 @@
 //! One file of a vendor, JSON or YAML.
 
 use super::name::{check_kind, check_name};
-use insula_wire::OsText;
+use insula_wire::hooks::Hook;
 use insula_wire::plan::{DeviceKind, Mount, MountAttributes, MountSource, Propagation};
+use insula_wire::{Hooks, OsText};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
@@ -13,9 +14,9 @@ pub const MAX_FILE: u64 = 1 << 20;
 /// Most events of a YAML file; as many as a file of that size may need.
 const MAX_EVENTS: usize = 200_000;
 
-/// The versions whose fields are known.
+/// The versions whose fields are known, the oldest first.
 const VERSIONS: &[&str] = &[
-    "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0",
+    "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0", "1.1.1",
 ];
 
 /// How a file is written.
@@ -49,6 +50,8 @@ pub struct Edits {
     pub mounts: Vec<Mount>,
     /// Supplementary groups of the process.
     pub additional_gids: Vec<u32>,
+    /// Programs that are run for it.
+    pub hooks: Hooks,
     /// The first thing among them that cannot be done, in words.
     pub unsupported: Option<String>,
 }
@@ -79,8 +82,8 @@ pub struct DeviceEdit {
 struct RawVendor {
     cdi_version: String,
     kind: String,
-    #[serde(default, rename = "annotations")]
-    _annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
     #[serde(default)]
     devices: Vec<RawDevice>,
     #[serde(default)]
@@ -91,8 +94,8 @@ struct RawVendor {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawDevice {
     name: String,
-    #[serde(default, rename = "annotations")]
-    _annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
     container_edits: RawEdits,
 }
 
@@ -102,9 +105,9 @@ struct RawEdits {
     env: Vec<String>,
     device_nodes: Vec<RawNode>,
     mounts: Vec<RawMount>,
-    hooks: Vec<IgnoredAny>,
+    hooks: Vec<RawHook>,
     net_devices: Vec<IgnoredAny>,
-    intel_rdt: Option<IgnoredAny>,
+    intel_rdt: Option<RawRdt>,
     additional_gids: Vec<u32>,
 }
 
@@ -137,6 +140,26 @@ struct RawMount {
     kind: String,
 }
 
+/// Of Intel RDT only what tells the version apart; the rest is for who does it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRdt {
+    schemata: Option<IgnoredAny>,
+    enable_monitoring: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawHook {
+    hook_name: String,
+    path: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<String>,
+    timeout: Option<u32>,
+}
+
 /// Reads a file's text.
 ///
 /// # Errors
@@ -164,6 +187,7 @@ pub fn parse(text: &str, format: Format) -> Result<Vendor, String> {
             VERSIONS.join(", ")
         ));
     }
+    check_version(&raw)?;
     check_kind(&raw.kind).map_err(|why| format!("kind {:?}: {why}", raw.kind))?;
     if raw.devices.is_empty() {
         return Err("has no devices".to_owned());
@@ -183,6 +207,82 @@ pub fn parse(text: &str, format: Format) -> Result<Vendor, String> {
         devices,
         common: edits(raw.container_edits).map_err(|why| format!("containerEdits: {why}"))?,
     })
+}
+
+/// A file may only say what its version knows (SPEC.md, "Released versions").
+fn check_version(raw: &RawVendor) -> Result<(), String> {
+    let has = |version: &str| VERSIONS.iter().position(|known| *known == version);
+    let said = has(&raw.cdi_version);
+    match needed(raw) {
+        Some((version, what)) if said < has(version) => Err(format!(
+            "cdiVersion {:?} is too old: {what} came with {version}",
+            raw.cdi_version
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The newest version that something in a file came with, and what that is.
+fn needed(raw: &RawVendor) -> Option<(&'static str, &'static str)> {
+    let devices = &raw.devices;
+    let all = || {
+        let of_devices = devices.iter().map(|device| &device.container_edits);
+        of_devices.chain([&raw.container_edits])
+    };
+    let class = raw.kind.split_once('/').map_or("", |(_, class)| class);
+    let rules = [
+        (
+            all().any(|edits| !edits.net_devices.is_empty()),
+            ("1.1.0", "netDevices"),
+        ),
+        (
+            all().any(|edits| {
+                let rdt = edits.intel_rdt.as_ref();
+                rdt.is_some_and(|rdt| rdt.schemata.is_some() || rdt.enable_monitoring.is_some())
+            }),
+            ("1.1.0", "schemata and enableMonitoring of intelRdt"),
+        ),
+        (
+            all().any(|edits| edits.intel_rdt.is_some()),
+            ("0.7.0", "intelRdt"),
+        ),
+        (
+            all().any(|edits| !edits.additional_gids.is_empty()),
+            ("0.7.0", "additionalGids"),
+        ),
+        (
+            !raw.annotations.is_empty() || devices.iter().any(|one| !one.annotations.is_empty()),
+            ("0.6.0", "annotations"),
+        ),
+        (
+            class.contains('.'),
+            ("0.6.0", "a dot in the class of a kind"),
+        ),
+        (
+            all().any(|edits| {
+                edits
+                    .device_nodes
+                    .iter()
+                    .any(|node| node.host_path.is_some())
+            }),
+            ("0.5.0", "hostPath of a device node"),
+        ),
+        (
+            devices.iter().any(|device| {
+                device
+                    .name
+                    .starts_with(|first: char| first.is_ascii_digit())
+            }),
+            ("0.5.0", "a device name that begins with a digit"),
+        ),
+        (
+            all().any(|edits| edits.mounts.iter().any(|mount| !mount.kind.is_empty())),
+            ("0.4.0", "type of a mount"),
+        ),
+    ];
+    rules
+        .into_iter()
+        .find_map(|(applies, rule)| applies.then_some(rule))
 }
 
 fn edits(raw: RawEdits) -> Result<Edits, String> {
@@ -222,8 +322,56 @@ fn edits(raw: RawEdits) -> Result<Edits, String> {
         mounts,
         // As in the CDI's own library, 0 says nothing.
         additional_gids: groups.filter(|gid| *gid != 0).collect(),
+        hooks: hooks(raw.hooks)?,
         unsupported,
     })
+}
+
+fn hooks(raw: Vec<RawHook>) -> Result<Hooks, String> {
+    let mut all = Hooks::default();
+    for one in raw {
+        let name = one.hook_name;
+        let list = match name.as_str() {
+            "prestart" => &mut all.prestart,
+            "createRuntime" => &mut all.create_runtime,
+            "createContainer" => &mut all.create_container,
+            "startContainer" => &mut all.start_container,
+            "poststart" => &mut all.poststart,
+            "poststop" => &mut all.poststop,
+            _ => return Err(format!("hookName {name:?} is not one of {HOOK_NAMES}")),
+        };
+        let hook = Hook {
+            path: absolute(one.path, "path of a hook")?,
+            args: one.args,
+            env: one.env,
+            timeout: one.timeout,
+        };
+        check_hook(&hook).map_err(|why| format!("{name} hook {:?}: {why}", hook.path))?;
+        list.push(hook);
+    }
+    Ok(all)
+}
+
+/// The moments at which a hook can be run (config.md, "POSIX-platform Hooks").
+const HOOK_NAMES: &str =
+    "prestart, createRuntime, createContainer, startContainer, poststart and poststop";
+
+/// Longest time a hook may ask for, in seconds: an hour.
+const MAX_TIMEOUT: u32 = 3600;
+
+fn check_hook(hook: &Hook) -> Result<(), String> {
+    if hook.args.iter().any(|arg| arg.contains('\0')) {
+        return Err("an argument holds a NUL byte".to_owned());
+    }
+    for text in &hook.env {
+        variable(text)?;
+    }
+    match hook.timeout {
+        Some(seconds) if !(1..=MAX_TIMEOUT).contains(&seconds) => Err(format!(
+            "its timeout of {seconds} s is not from 1 to {MAX_TIMEOUT}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn variable(text: &str) -> Result<(String, OsText), String> {

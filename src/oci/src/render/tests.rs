@@ -41,7 +41,7 @@ fn plan() -> LaunchPlan {
             "oom_score_adj": -999,
             "apparmor_profile": "insula-default",
             "selinux_label": null,
-            "seccomp": {"program": "BgAAAAAA/38=", "log": false, "spec_allow": false}
+            "seccomp": {"program": "BgAAAAAA/38=", "log": false, "spec_allow": false, "listener": null}
         },
         "stdio": {"terminal": true, "stdin": false, "stdin_once": false, "log_path": null},
         "cgroup": {
@@ -58,7 +58,14 @@ fn plan() -> LaunchPlan {
             }
         },
         "stop_signal": 15,
-        "mount_label": "system_u:object_r:container_file_t:s0"
+        "mount_label": "system_u:object_r:container_file_t:s0",
+        "hooks": {
+            "create_container": [
+                {"path": "/usr/bin/hook", "args": ["hook", "links"], "env": ["A=b"], "timeout": 5}
+            ],
+            "poststop": [{"path": "/usr/bin/gone", "args": [], "env": [], "timeout": null}]
+        },
+        "bundle": {"path": "/run/bundle", "annotations": {}}
     });
     serde_json::from_value(everything).unwrap()
 }
@@ -138,6 +145,24 @@ fn the_process_is_as_the_schema_names_it() {
             ("/annotations", json!({"a": "b"})),
         ],
     );
+}
+
+#[test]
+fn hooks_are_listed_by_their_moment() {
+    let document = shown(|_, _| {});
+    holds(
+        &document,
+        &[(
+            "/hooks",
+            json!({
+                "createContainer": [{"path": "/usr/bin/hook", "args": ["hook", "links"],
+                                     "env": ["A=b"], "timeout": 5}],
+                "poststop": [{"path": "/usr/bin/gone"}]
+            }),
+        )],
+    );
+    let without = shown(|plan, _| plan.hooks = insula_wire::Hooks::default());
+    assert_eq!(without.get("hooks"), None);
 }
 
 #[test]

@@ -189,6 +189,7 @@ impl Rooted {
             hostname: &pod.hostname,
             files: pod.directory.files(),
             volumes: volumes.clone(),
+            bundle: pod.directory.bundle(id),
             container: &self.before.spec,
             container_id: id.as_str(),
             image: &self.image,
@@ -345,6 +346,7 @@ impl Grouped {
         descriptors.push(self.before.before.rootfs.mount.as_fd());
         descriptors.extend(self.sources.iter().map(|source| source.as_fd()));
         let request = Request::Create(CreateRequest {
+            notify: None,
             container_id: id.to_string(),
             stdio: plan.stdio.clone(),
             owner: plan.process.user.uid,

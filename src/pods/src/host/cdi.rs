@@ -32,6 +32,7 @@ pub(super) fn injection(directories: &Directories, spec: &ContainerSpec) -> Resu
             .collect::<Result<_>>()?,
         mounts: edits.mounts,
         groups: edits.additional_gids,
+        hooks: edits.hooks,
     })
 }
 

@@ -227,6 +227,7 @@ impl Host for LinuxHost {
             cgroup_path: request.cgroup_path,
             files: request.files.clone(),
             image_volumes: request.volumes.clone(),
+            bundle: request.bundle.clone(),
             devices: &devices,
             cdi: &cdi,
             hostname: request.hostname,

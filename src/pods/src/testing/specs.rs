@@ -7,7 +7,7 @@ use insula_wire::plan::{
     Capabilities, Cgroup, LaunchPlan, Namespaces, NewOrHost, PidNamespace, PodOrHost, Process,
     Rootfs, Stdio, User,
 };
-use insula_wire::{IdMappings, IdRange};
+use insula_wire::{Hooks, IdMappings, IdRange};
 use std::collections::BTreeMap;
 
 /// Ids of a pod's own user namespace.
@@ -120,5 +120,7 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
         },
         stop_signal: 15,
         mount_label: None,
+        hooks: Hooks::default(),
+        bundle: None,
     }
 }

@@ -214,6 +214,7 @@ impl Supervisor {
                 self.fault(Fault::Placed)?;
                 Ok(Answer::Created { pid: 1 })
             }
+            Request::EnterRoot { .. } => Ok(Answer::Created { pid: 1 }),
             Request::Start { container_id } => self.start_program(container_id, then),
             Request::Signal {
                 container_id,

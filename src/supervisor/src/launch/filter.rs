@@ -128,6 +128,7 @@ mod tests {
                 program: FilterProgram::new(vec![6, 0, 0, 0, 0, 0, 0, 0]).unwrap(),
                 log: false,
                 spec_allow: false,
+                listener: None,
             }),
         }
     }

@@ -14,6 +14,9 @@ pub enum Report {
     WithoutIds,
     /// The main process was cloned; its id on the host.
     Cloned(i32),
+    /// The root is built, and hooks are to be run on the node before it is
+    /// entered.
+    Built,
     /// The master of the container's terminal travels with this.
     Terminal,
     /// All is done but the execve(2) of this program.
@@ -38,6 +41,8 @@ pub enum Go {
     Mapped,
     /// It is in its cgroups.
     Placed,
+    /// The hooks on the node have run.
+    Enter,
     /// It may execute.
     Start,
 }
@@ -54,6 +59,7 @@ impl Go {
         match self {
             Self::Mapped => b'm',
             Self::Placed => b'p',
+            Self::Enter => b'e',
             Self::Start => b's',
         }
     }

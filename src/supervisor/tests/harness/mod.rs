@@ -11,7 +11,7 @@ use insula_wire::plan::{
     Capabilities, Cgroup, LaunchPlan, Mount, MountAttributes, MountSource, Namespaces, NewOrHost,
     PidNamespace, PodOrHost, Process, Propagation, Rootfs, Stdio, User,
 };
-use insula_wire::{CapabilitySet, OsText};
+use insula_wire::{CapabilitySet, Hooks, OsText};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::VecDeque;
 use std::io::Read;
@@ -159,6 +159,7 @@ impl Pod {
         descriptors.extend(host.iter().map(AsFd::as_fd));
         let id = plan.container_id.clone();
         let create = CreateRequest {
+            notify: None,
             container_id: id.clone(),
             stdio: plan.stdio.clone(),
             owner: plan.process.user.uid,
@@ -232,6 +233,7 @@ impl Pod {
         let process = serde_json::to_vec(process).unwrap();
         let memfd = fd::sealed_memfd("process", &process).unwrap();
         let exec = ExecRequest {
+            notify: None,
             exec_id,
             container_id: id.to_owned(),
             owner: 0,
@@ -429,5 +431,7 @@ pub fn plan(pod: &Pod, id: &str, args: &[&str]) -> LaunchPlan {
         cgroup: Cgroup::default(),
         stop_signal: 15,
         mount_label: None,
+        hooks: Hooks::default(),
+        bundle: None,
     }
 }

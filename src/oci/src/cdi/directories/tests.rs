@@ -6,10 +6,10 @@ use std::path::Path;
 /// A file that describes one device, which sets a variable, and sets one for all.
 fn describe(directory: &Path, file: &str, device: &str, value: &str) {
     let text = format!(
-        r#"{{"cdiVersion": "0.6.0", "kind": "v.com/c",
+        r#"{{"cdiVersion": "0.7.0", "kind": "v.com/c",
             "devices": [
               {{"name": "{device}", "containerEdits": {{"env": ["DEVICE={value}"]}}}},
-              {{"name": "{device}-hooked", "containerEdits": {{"hooks": [{{}}]}}}}
+              {{"name": "{device}-rdt", "containerEdits": {{"intelRdt": {{}}}}}}
             ],
             "containerEdits": {{"env": ["COMMON={value}"]}}}}"#
     );
@@ -83,11 +83,11 @@ fn errors_name_the_device_and_the_files() {
     }
     assert!(!text.contains("d.txt"), "{text}");
     fs::remove_file(place.path().join("b.json")).unwrap();
-    let hooked = directories.find(&names(&["v.com/c=0-hooked"])).unwrap_err();
+    let unsupported = directories.find(&names(&["v.com/c=0-rdt"])).unwrap_err();
     assert!(
-        hooked
+        unsupported
             .to_string()
-            .contains("v.com/c=0-hooked needs hooks on the host, which is not supported"),
-        "{hooked}"
+            .contains("v.com/c=0-rdt needs Intel RDT, which is not supported"),
+        "{unsupported}"
     );
 }

@@ -1,4 +1,5 @@
 use super::{DeviceEdit, Format, parse};
+use insula_wire::Hook;
 use insula_wire::plan::{DeviceKind, MountSource, Propagation};
 use proptest::prelude::*;
 
@@ -178,6 +179,129 @@ fn what_cannot_be_done_is_noted_and_the_rest_read() {
         let vendor = parse(&text, Format::Json).unwrap();
         assert_eq!(vendor.devices["bad"].unsupported.as_deref(), Some(want));
         assert_eq!(vendor.devices["good"].unsupported, None);
+    }
+}
+
+/// A file with one device that has these edits.
+fn with_edits(version: &str, edits: &str) -> String {
+    format!(
+        r#"{{"cdiVersion": "{version}", "kind": "v/c", "devices": [
+            {{"name": "a", "containerEdits": {{{edits}}}}}]}}"#
+    )
+}
+
+#[test]
+fn hooks_are_read_each_into_its_list() {
+    let text = with_edits(
+        "0.3.0",
+        r#""hooks": [
+            {"hookName": "prestart", "path": "/bin/a"},
+            {"hookName": "createRuntime", "path": "/bin/b"},
+            {"hookName": "createContainer", "path": "/bin/c", "args": ["c", "-x"],
+             "env": ["A=b"], "timeout": 5},
+            {"hookName": "startContainer", "path": "/bin/d"},
+            {"hookName": "poststart", "path": "/bin/e"},
+            {"hookName": "poststop", "path": "/bin/f"},
+            {"hookName": "prestart", "path": "/bin/g"}]"#,
+    );
+    let hooks = &parse(&text, Format::Json).unwrap().devices["a"].hooks;
+    let paths =
+        |list: &[Hook]| -> Vec<String> { list.iter().map(|one| one.path.clone()).collect() };
+    assert_eq!(paths(&hooks.prestart), ["/bin/a", "/bin/g"]);
+    assert_eq!(paths(&hooks.create_runtime), ["/bin/b"]);
+    assert_eq!(paths(&hooks.start_container), ["/bin/d"]);
+    assert_eq!(paths(&hooks.poststart), ["/bin/e"]);
+    assert_eq!(paths(&hooks.poststop), ["/bin/f"]);
+    assert_eq!(
+        hooks.create_container,
+        [Hook {
+            path: "/bin/c".to_owned(),
+            args: vec!["c".to_owned(), "-x".to_owned()],
+            env: vec!["A=b".to_owned()],
+            timeout: Some(5),
+        }]
+    );
+    for (hook, want) in [
+        (
+            r#""hookName": "prestop", "path": "/a""#,
+            "hookName \"prestop\" is not one of",
+        ),
+        (
+            r#""hookName": "poststop", "path": "a""#,
+            "\"a\" is not absolute",
+        ),
+        (
+            r#""hookName": "poststop", "path": "/a", "env": ["x"]"#,
+            "NAME=value",
+        ),
+        (
+            r#""hookName": "poststop", "path": "/a", "args": ["\u0000"]"#,
+            "NUL",
+        ),
+        (
+            r#""hookName": "poststop", "path": "/a", "timeout": 0"#,
+            "timeout of 0 s",
+        ),
+        (
+            r#""hookName": "poststop", "path": "/a", "timeout": 3601"#,
+            "timeout of 3601 s",
+        ),
+        (r#""hookName": "poststop""#, "path"),
+        (r#""hookName": "poststop", "path": "/a", "dir": "/""#, "dir"),
+    ] {
+        let text = with_edits("1.0.0", &format!(r#""hooks": [{{{hook}}}]"#));
+        let why = parse(&text, Format::Json).unwrap_err();
+        assert!(why.contains(want), "{hook}: {why}");
+    }
+}
+
+#[test]
+fn a_file_says_no_more_than_its_version_knows() {
+    for (edits, before, since) in [
+        (
+            r#""mounts": [{"hostPath": "/a", "containerPath": "/b", "type": "bind"}]"#,
+            "0.3.0",
+            "0.4.0",
+        ),
+        (
+            r#""deviceNodes": [{"path": "/dev/a", "hostPath": "/dev/b"}]"#,
+            "0.4.0",
+            "0.5.0",
+        ),
+        (r#""additionalGids": [7]"#, "0.6.0", "0.7.0"),
+        (r#""intelRdt": {"closID": "a"}"#, "0.6.0", "0.7.0"),
+        (r#""intelRdt": {"schemata": ["a"]}"#, "1.0.0", "1.1.0"),
+        (
+            r#""intelRdt": {"enableMonitoring": true}"#,
+            "1.0.0",
+            "1.1.0",
+        ),
+        (
+            r#""netDevices": [{"hostInterfaceName": "a", "name": "b"}]"#,
+            "1.0.0",
+            "1.1.0",
+        ),
+    ] {
+        let why = parse(&with_edits(before, edits), Format::Json).unwrap_err();
+        let want = format!("cdiVersion {before:?} is too old");
+        assert!(
+            why.contains(&want) && why.ends_with(since),
+            "{edits}: {why}"
+        );
+        parse(&with_edits(since, edits), Format::Json).unwrap();
+    }
+    let plain = with_edits("0.4.0", "");
+    for (from, to, since) in [
+        (r#""a""#, r#""0a""#, "0.5.0"),
+        (r#""v/c""#, r#""v/c.d""#, "0.6.0"),
+        (r#""name""#, r#""annotations": {"a": "b"}, "name""#, "0.6.0"),
+        (r#""kind""#, r#""annotations": {"a": "b"}, "kind""#, "0.6.0"),
+    ] {
+        parse(&plain, Format::Json).unwrap();
+        let changed = plain.replacen(from, to, 1);
+        let why = parse(&changed, Format::Json).unwrap_err();
+        assert!(why.ends_with(since), "{to}: {why}");
+        parse(&changed.replace("0.4.0", since), Format::Json).unwrap();
     }
 }
 
