@@ -277,6 +277,8 @@ impl Merge {
             mount_label: self.mount_label.optional(),
             bundle: is_told.then_some(inputs.bundle),
             hooks: self.lists.hooks,
+            // Whose handler the pod names is the daemon's to know.
+            runtime: None,
         })
     }
 }

@@ -42,37 +42,58 @@ impl Isolator for Seccomp {
     }
 
     fn prepare(&self, spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Contribution, Refusal> {
-        let security = &spec.security;
-        let source = match &security.seccomp {
-            _ if security.privileged => return Ok(Contribution::default()),
-            ProfileRequest::Unset | ProfileRequest::Unconfined => {
-                return Ok(Contribution::default());
-            }
-            ProfileRequest::RuntimeDefault => Source::Default,
-            ProfileRequest::Localhost(path) => match pod.seccomp_profile {
-                Some(text) => Source::Node(text.to_vec()),
-                None => {
-                    return Err(Refusal::new(format!(
-                        "seccomp profile {path:?} was not read"
-                    )));
-                }
-            },
+        let Some(source) = source(spec, pod)? else {
+            return Ok(Contribution::default());
         };
         let capabilities = crate::capabilities::sets(spec, pod)?.bounding;
         let filter = pod
             .filters
             .get(source, capabilities, pod.host)
-            .map_err(|why| {
-                Refusal::new(match &security.seccomp {
-                    ProfileRequest::Localhost(path) => format!("seccomp profile {path:?}: {why}"),
-                    _ => format!("the default seccomp profile: {why}"),
-                })
-            })?;
+            .map_err(|why| refusal(spec, &why))?;
         Ok(Contribution {
             seccomp: Some(filter),
             ..Contribution::default()
         })
     }
+}
+
+/// The container's profile as an external OCI runtime reads it, `linux.seccomp`
+/// of its specification: what the plan's filter was made from. Pure.
+pub fn document(
+    spec: &ContainerSpec,
+    pod: &PodView<'_>,
+) -> Result<Option<serde_json::Value>, Refusal> {
+    let Some(source) = source(spec, pod)? else {
+        return Ok(None);
+    };
+    let capabilities = crate::capabilities::sets(spec, pod)?.bounding;
+    let (profile, context) =
+        select(&source, capabilities, pod.host).map_err(|why| refusal(spec, &why))?;
+    Ok(Some(insula_seccomp::document(&profile, &context)))
+}
+
+/// What the container's filter is made from; `None` where it has none.
+fn source(spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Option<Source>, Refusal> {
+    Ok(match &spec.security.seccomp {
+        _ if spec.security.privileged => None,
+        ProfileRequest::Unset | ProfileRequest::Unconfined => None,
+        ProfileRequest::RuntimeDefault => Some(Source::Default),
+        ProfileRequest::Localhost(path) => match pod.seccomp_profile {
+            Some(text) => Some(Source::Node(text.to_vec())),
+            None => {
+                return Err(Refusal::new(format!(
+                    "seccomp profile {path:?} was not read"
+                )));
+            }
+        },
+    })
+}
+
+fn refusal(spec: &ContainerSpec, why: &str) -> Refusal {
+    Refusal::new(match &spec.security.seccomp {
+        ProfileRequest::Localhost(path) => format!("seccomp profile {path:?}: {why}"),
+        _ => format!("the default seccomp profile: {why}"),
+    })
 }
 
 // === impl Filters ===
@@ -111,20 +132,7 @@ fn compile(
     capabilities: CapabilitySet,
     host: &HostFacts,
 ) -> Result<SeccompFilter, String> {
-    let architecture = Architecture::native()
-        .ok_or("filters cannot be made for this machine: leave the profile unset")?;
-    let profile = match source {
-        Source::Default => default_profile(),
-        Source::Node(text) => Profile::parse(text).map_err(|error| error.to_string())?,
-    };
-    if profile.asks_listener() {
-        return Err("SCMP_ACT_NOTIFY and listenerPath are not supported yet: the listener cannot be handed over".to_owned());
-    }
-    let context = Context {
-        architecture,
-        capabilities,
-        kernel: host.kernel,
-    };
+    let (profile, context) = select(source, capabilities, host)?;
     let filter = Filter::compile(&profile, &context).map_err(|error| error.to_string())?;
     if !filter.unknown.is_empty() && *source != Source::Default {
         tracing::info!(
@@ -139,6 +147,29 @@ fn compile(
         spec_allow: filter.flags.spec_allow,
         listener: None,
     })
+}
+
+/// The profile, and what its conditions are about.
+fn select(
+    source: &Source,
+    capabilities: CapabilitySet,
+    host: &HostFacts,
+) -> Result<(Profile, Context), String> {
+    let architecture = Architecture::native()
+        .ok_or("filters cannot be made for this machine: leave the profile unset")?;
+    let profile = match source {
+        Source::Default => default_profile(),
+        Source::Node(text) => Profile::parse(text).map_err(|error| error.to_string())?,
+    };
+    if profile.asks_listener() {
+        return Err("SCMP_ACT_NOTIFY and listenerPath are not supported yet: the listener cannot be handed over".to_owned());
+    }
+    let context = Context {
+        architecture,
+        capabilities,
+        kernel: host.kernel,
+    };
+    Ok((profile, context))
 }
 
 #[cfg(test)]

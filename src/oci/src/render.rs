@@ -3,7 +3,7 @@
 //! What the specification has no words for is told as near as it can be:
 //!
 //! - a filter for system calls is a program by now, and `linux.seccomp` wants
-//!   the profile it was made from: it is left out;
+//!   the profile it was made from: only plans for an external runtime have it;
 //! - an image as a volume has the type `image` and the image's id as its
 //!   source, and the pod's `/dev/shm` has the source `shm`;
 //! - bytes of arguments and variables that are not UTF-8 are replaced;
@@ -250,6 +250,7 @@ fn linux(plan: &LaunchPlan, around: &Surroundings) -> Linux {
         masked_paths: plan.masked_paths.clone(),
         readonly_paths: plan.readonly_paths.clone(),
         mount_label: plan.mount_label.clone(),
+        seccomp: plan.runtime.as_ref().and_then(|it| it.seccomp.clone()),
     }
 }
 
@@ -362,4 +363,4 @@ fn device_access(rules: &[DeviceRule]) -> Vec<DeviceAccess> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! What this room is told by the daemon's configuration.
 
+use crate::handlers::Handlers;
 use crate::host::booted;
 use insula_sys::cgroup::{Layout, Version};
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct PodsConfig {
     /// Directories of files that describe CDI devices, the most important one
     /// last.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Who else executes containers.
+    pub handlers: Handlers,
     /// How long each wait may take.
     pub deadlines: Deadlines,
 }
@@ -117,6 +120,7 @@ impl PodsConfig {
             cgroup_parent: "insula".to_owned(),
             device_ownership: false,
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            handlers: Handlers::default(),
             deadlines: Deadlines::default(),
         }
     }

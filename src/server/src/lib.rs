@@ -28,5 +28,5 @@ mod streams;
 pub use errors::Error;
 pub use listen::{Allowed, serve};
 pub use observe::CallMetrics;
-pub use service::{Node, Service, WatchPulls};
+pub use service::{Handler, Node, Service, WatchPulls};
 pub use streams::PodStreams;

@@ -14,9 +14,6 @@ pub const RUNTIME_NAME: &str = "insula";
 /// Version of this build.
 pub const RUNTIME_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Handlers that a pod may name; the first is the one without a name.
-pub const RUNTIME_HANDLERS: &[&str] = &["", "native"];
-
 /// Answers the calls of `RuntimeService` and `ImageService`. A clone is a
 /// handle on the same service.
 #[derive(Debug, Clone)]
@@ -39,10 +36,10 @@ pub struct Node {
     pub root: PathBuf,
     /// Where state is that a reboot voids.
     pub state: PathBuf,
-    /// Recursive read-only mounts work here (KEP-3857).
-    pub recursive_read_only_mounts: bool,
-    /// Pods can have user namespaces of their own here (KEP-127).
-    pub user_namespaces: bool,
+    /// Handlers that a pod may name; the first is the one without a name.
+    pub handlers: Vec<Handler>,
+    /// A pod with a user namespace of its own may have the host's network.
+    pub user_namespaces_host_network: bool,
     /// The effective configuration as JSON, without secrets.
     pub config: serde_json::Value,
     /// Looks at what this host can do and gives back the rows of
@@ -50,6 +47,17 @@ pub struct Node {
     pub doctor: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Told about every pull that a call waits for.
     pub pulls: Box<dyn WatchPulls>,
+}
+
+/// A runtime handler, and what its pods can have here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handler {
+    /// Its name; empty is the default.
+    pub name: String,
+    /// Recursive read-only mounts (KEP-3857).
+    pub recursive_read_only_mounts: bool,
+    /// User namespaces of their own (KEP-127).
+    pub user_namespaces: bool,
 }
 
 /// Shows to others how far pulls are.

@@ -62,8 +62,14 @@ impl Daemon {
         let node = Node {
             root: path("root"),
             state: path("state"),
-            recursive_read_only_mounts: true,
-            user_namespaces: true,
+            handlers: ["", "native"]
+                .map(|name| insula_server::Handler {
+                    name: name.into(),
+                    recursive_read_only_mounts: true,
+                    user_namespaces: true,
+                })
+                .into(),
+            user_namespaces_host_network: true,
             config: serde_json::json!({"log": {"level": "info"}}),
             doctor: Box::new(|| serde_json::json!([{"name": "kernel"}])),
             pulls: Box::new(NoWatcher),

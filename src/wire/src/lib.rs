@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod id_mapping;
 pub mod message;
 pub mod plan;
+pub mod runtime_bundle;
 pub mod text;
 pub mod time;
 

@@ -11,7 +11,7 @@
 //! surplus goes ahead in [`Request::Descriptors`] packets.
 
 use crate::id_mapping::IdMappings;
-use crate::plan::{PodOrHost, Stdio};
+use crate::plan::{PodOrHost, RuntimeProgram, Stdio};
 use crate::{Bundle, SeccompListener};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,7 +45,8 @@ pub enum Request {
     /// fit there. Has no reply.
     Descriptors,
     /// Forks a blocked child for a container. Descriptors: the plan (a sealed
-    /// memfd with the JSON of a [`LaunchPlan`](crate::LaunchPlan)), then
+    /// memfd with the JSON of a [`LaunchPlan`](crate::LaunchPlan)), for an
+    /// external runtime the `config.json` of its bundle likewise, then
     /// `cgroup_descriptors` directories of the container's cgroup (one per
     /// hierarchy), the root file system, the host mounts.
     /// Answered by [`Answer::Forked`] as soon as the child exists. It goes on
@@ -147,6 +148,9 @@ pub struct CreateRequest {
     /// directory (`CLONE_INTO_CGROUP`) and enters the version 1 ones. Else the
     /// daemon places it before it says [`Request::Placed`].
     pub born_in_cgroup: bool,
+    /// Who executes the plan, if not the supervisor. The second descriptor is then a
+    /// sealed memfd with the bundle's `config.json`.
+    pub runtime: Option<RuntimeProgram>,
     /// Where the exit record is written: absolute path of `exit.json`.
     pub exit_record: String,
     /// Who is told of its system call filter.

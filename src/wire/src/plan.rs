@@ -50,6 +50,36 @@ pub struct LaunchPlan {
     /// What they are told, and who listens to its system call filter; `None`
     /// where there is nobody.
     pub bundle: Option<Bundle>,
+    /// The external OCI runtime that executes the plan; `None` is the pod's
+    /// supervisor itself.
+    pub runtime: Option<ExternalRuntime>,
+}
+
+/// What an external OCI runtime needs beside the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalRuntime {
+    /// How it is called.
+    pub program: RuntimeProgram,
+    /// The profile that the plan's filter of system calls was made from:
+    /// `linux.seccomp` of the OCI runtime specification. `None` without one.
+    pub seccomp: Option<serde_json::Value>,
+}
+
+/// The program of an external OCI runtime, runtime.md of the OCI runtime
+/// specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeProgram {
+    /// Absolute path of its program on the host.
+    pub path: String,
+    /// Arguments before every command.
+    pub args: Vec<String>,
+    /// How long one call of it may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// A further process gets into its containers by joining the namespaces of
+    /// their main process. Else it has to be asked for one.
+    pub namespaced: bool,
 }
 
 /// Namespaces of a container, namespaces(7). The mount namespace is always new.

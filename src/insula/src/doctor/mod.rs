@@ -6,10 +6,12 @@
 //! `docs/kernel-features.md`.
 
 mod files;
+mod handlers;
 mod labels;
 pub(crate) mod probe;
 pub(crate) mod user_namespaces;
 
+use crate::serve::Runtimes;
 use insula_pods::CgroupDriver;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -55,6 +57,8 @@ pub(crate) struct Places {
     pub(crate) cni_bin_dirs: Vec<PathBuf>,
     /// Directories of `<host>/hosts.toml`.
     pub(crate) registry_config: Vec<PathBuf>,
+    /// Runtime handlers.
+    pub(crate) runtimes: Runtimes,
     /// The supervisor's program.
     pub(crate) supervisor: PathBuf,
     /// Where exec, attach and port-forward are served.
@@ -95,6 +99,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         files::inotify(),
         streaming(&places.streaming),
     ]);
+    rows.extend(handlers::rows(&places.runtimes));
     rows
 }
 
@@ -148,7 +153,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::{CgroupDriver, Listener, Places, State, examine};
+    use super::{CgroupDriver, Listener, Places, Runtimes, State, examine};
     use std::net::{Ipv4Addr, TcpListener};
 
     #[test]
@@ -163,6 +168,7 @@ mod tests {
             cni_conf_dir: nowhere.clone(),
             cni_bin_dirs: vec![nowhere.clone()],
             registry_config: vec![nowhere.clone()],
+            runtimes: Runtimes::new(),
             supervisor: nowhere.join("insula-pod"),
             streaming: Listener::Planned(taken.local_addr().unwrap()),
         });

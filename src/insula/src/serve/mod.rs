@@ -10,6 +10,7 @@
 
 mod args;
 mod config;
+pub(crate) mod handlers;
 mod logging;
 mod metrics;
 mod notify;
@@ -20,6 +21,7 @@ mod streaming;
 mod wiring;
 
 pub(crate) use args::Args;
+pub(crate) use config::Runtimes;
 
 use args::ArgsError;
 use config::{Address, Config, Loaded};
@@ -104,6 +106,14 @@ pub(crate) fn host_report() -> serde_json::Value {
     let streaming = crate::doctor::Listener::Planned(config.streaming.address);
     let rows = crate::doctor::examine(&wiring::places(&config, &supervisor, streaming));
     serde_json::to_value(rows).unwrap_or_default()
+}
+
+/// The configuration that a file with this text gives.
+#[cfg(test)]
+pub(crate) fn config_from(text: &str) -> Config {
+    let mut config = Config::default();
+    config::apply(&mut config, std::path::Path::new("c.toml"), text).expect("a right text");
+    config
 }
 
 /// Errors are those from before there is a log.

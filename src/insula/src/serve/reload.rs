@@ -63,7 +63,8 @@ fn leaves(config: &Config) -> Vec<(String, serde_json::Value)> {
     let mut leaves = Vec::new();
     for (name, value) in sections {
         match value {
-            serde_json::Value::Object(keys) => {
+            // Handlers come and go, and change together.
+            serde_json::Value::Object(keys) if name != "runtimes" => {
                 leaves.extend(
                     keys.into_iter()
                         .map(|(key, value)| (format!("{name}.{key}"), value)),
@@ -78,7 +79,7 @@ fn leaves(config: &Config) -> Vec<(String, serde_json::Value)> {
 #[cfg(test)]
 mod tests {
     use super::changes;
-    use crate::serve::config::{Config, KEYS, Level};
+    use crate::serve::config::{Config, KEYS, Level, Runtime};
 
     #[test]
     fn changed_keys_are_named_as_in_the_file() {
@@ -91,5 +92,8 @@ mod tests {
         let changed = changes(&old, &new);
         assert_eq!(changed.len(), 3, "{changed:?}");
         assert!(changed.iter().all(|key| KEYS.contains(&key.as_str())));
+        let mut more = old.clone();
+        more.runtimes.insert("crun".to_owned(), Runtime::default());
+        assert_eq!(changes(&old, &more), ["runtimes"]);
     }
 }

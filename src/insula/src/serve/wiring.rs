@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::metrics::Gatherer;
 use super::pulls::PullFiles;
-use super::{Error, streaming, system};
+use super::{Error, handlers, streaming, system};
 use crate::doctor::{self, Listener, Places};
 use insula_images::{Images, StoreConfig, Timeouts};
 use insula_isolators::isolator::HostFacts;
@@ -51,15 +51,19 @@ impl Rooms {
         })
         .await?
         .map_err(|error| system("this host")(error.to_string()))?;
-        let features = Features {
-            recursive_read_only_mounts: host.recursive_readonly,
-            user_namespaces: user_namespaces(config).await?,
-        };
+        let runtimes = config.runtimes.clone();
+        let handlers = blocking("asking the runtime handlers", move || {
+            handlers::open(&runtimes)
+        })
+        .await?;
+        let user_namespaces = user_namespaces(config).await?;
+        let shown = handlers::shown(&handlers, host.recursive_readonly, user_namespaces);
         let pods_config = PodsConfig {
             cgroup_driver: cgroup_driver(config),
             cgroup_parent: config.cgroup.parent.clone(),
             device_ownership: config.security.device_ownership_from_security_context,
             cdi_spec_dirs: config.cdi.spec_dirs.clone(),
+            handlers: handlers::for_pods(&handlers),
             ..PodsConfig::new(&config.root, &config.state, supervisor)
         };
         let pods = Pods::open(pods_config, images.clone(), network, host).await?;
@@ -72,7 +76,7 @@ impl Rooms {
             .with_sessions(sessions.clone());
         let listener = Listener::Serving(sessions.base().to_owned());
         let places = places(config, supervisor, listener);
-        let node = node(config, places, features)?;
+        let node = node(config, places, shown, user_namespaces)?;
         Ok(Self {
             streams: PodStreams::new(pods.clone()),
             service: Service::new(pods, images.clone(), sessions, node, calls),
@@ -99,13 +103,6 @@ async fn open_images(config: &Config) -> Result<Images, Error> {
     Ok(blocking("opening the image store", move || Images::open(store)).await??)
 }
 
-/// What kubelet is told that this host can do.
-#[derive(Clone, Copy)]
-struct Features {
-    recursive_read_only_mounts: bool,
-    user_namespaces: bool,
-}
-
 /// Tries them where containers would have theirs.
 async fn user_namespaces(config: &Config) -> Result<bool, Error> {
     let root = config.root.clone();
@@ -119,7 +116,12 @@ async fn user_namespaces(config: &Config) -> Result<bool, Error> {
     Ok(tried.is_ok())
 }
 
-fn node(config: &Config, places: Places, features: Features) -> Result<Node, Error> {
+fn node(
+    config: &Config,
+    places: Places,
+    handlers: Vec<insula_server::Handler>,
+    user_namespaces: bool,
+) -> Result<Node, Error> {
     let pulls = PullFiles::open(&config.state)
         .map_err(|error| system("the directory of pulls in flight")(error.to_string()))?;
     let shown = serde_json::to_value(config)
@@ -127,8 +129,9 @@ fn node(config: &Config, places: Places, features: Features) -> Result<Node, Err
     Ok(Node {
         root: config.root.clone(),
         state: config.state.clone(),
-        recursive_read_only_mounts: features.recursive_read_only_mounts,
-        user_namespaces: features.user_namespaces,
+        handlers,
+        // /sys is then mounted by the host's root, so nothing more is needed.
+        user_namespaces_host_network: user_namespaces,
         config: shown,
         doctor: Box::new(move || {
             serde_json::to_value(doctor::examine(&places)).unwrap_or_default()
@@ -146,6 +149,7 @@ pub(crate) fn places(config: &Config, supervisor: &Path, streaming: Listener) ->
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dirs.clone(),
         registry_config: config.registry.config_path.clone(),
+        runtimes: config.runtimes.clone(),
         supervisor: supervisor.to_owned(),
         streaming,
     }

@@ -4,7 +4,7 @@ use insula_wire::{IdMappings, IdRange};
 use serde_json::{Value, json};
 
 /// A plan with something of everything, as it stands in a record.
-fn plan() -> LaunchPlan {
+pub(crate) fn plan() -> LaunchPlan {
     let everything = json!({
         "container_id": "c1",
         "namespaces": {
@@ -65,7 +65,8 @@ fn plan() -> LaunchPlan {
             ],
             "poststop": [{"path": "/usr/bin/gone", "args": [], "env": [], "timeout": null}]
         },
-        "bundle": {"path": "/run/bundle", "annotations": {}}
+        "bundle": {"path": "/run/bundle", "annotations": {}},
+        "runtime": null
     });
     serde_json::from_value(everything).unwrap()
 }

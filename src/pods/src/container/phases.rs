@@ -356,6 +356,7 @@ impl Grouped {
             },
             cgroup_descriptors: groups.len(),
             born_in_cgroup,
+            runtime: plan.runtime.as_ref().map(|it| it.program.clone()),
             exit_record: text(pod.directory.exit_record(id))?,
         });
         let pid = match link.ask(&stage, request, &descriptors, deadline).await? {

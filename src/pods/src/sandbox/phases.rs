@@ -12,6 +12,7 @@ use super::{files as pod_files, plan, resources};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
+use crate::handlers::NATIVE;
 use crate::host::Process;
 use crate::link::{Exited, Link, unexpected};
 use crate::ports::Attachment;
@@ -63,6 +64,7 @@ impl Begun {
                 pod.directory.path()
             ))
         })?;
+        check_handler(&pod)?;
         let mut plan = plan::plan(&pod.spec, &pod.hostname, directory)?;
         let labels = pod
             .env
@@ -355,6 +357,25 @@ pub(crate) async fn detach(pod: &Pod) -> Result<()> {
                 after: deadline,
             })
         })
+}
+
+/// The pod's runtime handler exists, works, and can do what the pod asks for.
+fn check_handler(pod: &Pod) -> Result<()> {
+    let external = pod.env.config.handlers.find(&pod.spec.runtime_handler)?;
+    if external.is_some() && pod.spec.namespaces.user.is_some() {
+        return Err(Error::InvalidArgument(format!(
+            "runtime handler {:?} is an external OCI runtime, whose pods have no user namespaces of their own: use the handler {NATIVE:?}",
+            pod.spec.runtime_handler
+        )));
+    }
+    match external {
+        None => Ok(()),
+        Some(runtime) => Err(Error::FailedPrecondition(format!(
+            "runtime handler {:?}: this build does not execute containers with {} yet",
+            pod.spec.runtime_handler,
+            runtime.path.display()
+        ))),
+    }
 }
 
 /// What a supervisor wrote before it could not be reached.

@@ -12,17 +12,8 @@ const SHM_SIZE: u64 = 64 << 20;
 /// Most bytes of a host name, sethostname(2).
 const MAX_HOSTNAME: usize = 64;
 
-/// Names of runtime handlers that mean this runtime itself.
-const HANDLERS: &[&str] = &["", "native"];
-
 /// Checks a pod's specification and says what its namespaces shall be.
 pub(crate) fn plan(spec: &PodSpec, hostname: &str, state_directory: &str) -> Result<PodPlan> {
-    if !HANDLERS.contains(&spec.runtime_handler.as_str()) {
-        return Err(Error::InvalidArgument(format!(
-            "there is no runtime handler {:?}: this runtime has \"native\", which is also the default",
-            spec.runtime_handler
-        )));
-    }
     for (what, value) in [
         ("name", &spec.metadata.name),
         ("namespace", &spec.metadata.namespace),
@@ -110,8 +101,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         type Change = fn(&mut PodSpec);
-        let cases: [(Change, &str); 5] = [
-            (|spec| spec.runtime_handler = "kata".to_owned(), "\"kata\""),
+        let cases: [(Change, &str); 4] = [
             (|spec| spec.metadata.name.clear(), "no name"),
             (
                 |spec| spec.metadata.uid = "a\nb".to_owned(),

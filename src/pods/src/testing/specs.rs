@@ -122,5 +122,6 @@ pub(crate) fn plan(container_id: &str) -> LaunchPlan {
         mount_label: None,
         hooks: Hooks::default(),
         bundle: None,
+        runtime: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::convert::{self, Rejected, id, required, resources, status as show};
 use crate::errors::Error;
-use crate::service::{RUNTIME_HANDLERS, Service};
+use crate::service::Service;
 use insula_cri_api::v1::{
     ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxFilter, PodSandboxState,
     PodSandboxStatusRequest, PodSandboxStatusResponse, RemovePodSandboxRequest,
@@ -21,10 +21,11 @@ pub(super) async fn run(
     asked: RunPodSandboxRequest,
 ) -> Result<RunPodSandboxResponse, Error> {
     let handler = asked.runtime_handler;
-    if !RUNTIME_HANDLERS.contains(&handler.as_str()) {
-        let known: Vec<_> = RUNTIME_HANDLERS
+    let handlers = &service.node().handlers;
+    if !handlers.iter().any(|known| known.name == handler) {
+        let known: Vec<_> = handlers
             .iter()
-            .map(|name| format!("{name:?}"))
+            .map(|known| format!("{:?}", known.name))
             .collect();
         let handler: String = handler.chars().take(convert::NAME_MAX).collect();
         return Err(Rejected::invalid(

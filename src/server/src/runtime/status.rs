@@ -2,7 +2,7 @@
 
 use crate::convert::text;
 use crate::errors::Error;
-use crate::service::{RUNTIME_HANDLERS, RUNTIME_NAME, RUNTIME_VERSION, Service};
+use crate::service::{RUNTIME_NAME, RUNTIME_VERSION, Service};
 use insula_cri_api::v1::{
     CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigRequest,
     RuntimeConfigResponse, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
@@ -34,10 +34,6 @@ pub(super) async fn status(
     asked: StatusRequest,
 ) -> Result<StatusResponse, Error> {
     let status = service.pods().status().await;
-    let features = RuntimeHandlerFeatures {
-        recursive_read_only_mounts: service.node().recursive_read_only_mounts,
-        user_namespaces: service.node().user_namespaces,
-    };
     Ok(StatusResponse {
         status: Some(RuntimeStatus {
             conditions: vec![
@@ -50,17 +46,21 @@ pub(super) async fn status(
         } else {
             BTreeMap::new()
         },
-        runtime_handlers: RUNTIME_HANDLERS
+        runtime_handlers: service
+            .node()
+            .handlers
             .iter()
-            .map(|name| RuntimeHandler {
-                name: (*name).to_owned(),
-                features: Some(features),
+            .map(|handler| RuntimeHandler {
+                name: handler.name.clone(),
+                features: Some(RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: handler.recursive_read_only_mounts,
+                    user_namespaces: handler.user_namespaces,
+                }),
             })
             .collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            // /sys is then mounted by the host's root, so nothing more is needed.
-            user_namespaces_host_network: service.node().user_namespaces,
+            user_namespaces_host_network: service.node().user_namespaces_host_network,
             mount_options: true,
         }),
     })

@@ -169,6 +169,7 @@ impl Pod {
             },
             cgroup_descriptors: 0,
             born_in_cgroup: false,
+            runtime: None,
             exit_record: self
                 .path(&format!("{id}.exit"))
                 .to_str()
@@ -433,5 +434,6 @@ pub fn plan(pod: &Pod, id: &str, args: &[&str]) -> LaunchPlan {
         mount_label: None,
         hooks: Hooks::default(),
         bundle: None,
+        runtime: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the files.
 
-use super::{Config, ConfigError, DEFAULT_FILE, apply};
+use super::{Config, ConfigError, DEFAULT_FILE, apply, runtimes};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,9 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     // Only when all files are read: one may complete the other.
     if let Some(conflict) = loaded.config.streaming.conflict() {
+        return Err(ConfigError::Conflict(conflict.to_owned()));
+    }
+    if let Some(conflict) = runtimes::conflict(&loaded.config.runtimes) {
         return Err(ConfigError::Conflict(conflict));
     }
     Ok(loaded)

@@ -8,9 +8,11 @@
 
 mod load;
 mod read;
+pub(crate) mod runtimes;
 
 pub(crate) use load::{Loaded, Sources, load};
 pub(crate) use read::{ConfigError, apply};
+pub(crate) use runtimes::{Runtime, Runtimes};
 
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) security: Security,
     /// Devices that vendors describe.
     pub(crate) cdi: Cdi,
+    /// Runtime handlers by name.
+    pub(crate) runtimes: Runtimes,
     /// Exec, attach and port-forward.
     pub(crate) streaming: Streaming,
     /// The daemon's own metrics.
@@ -179,7 +183,8 @@ pub(crate) enum Address {
     Loopback(SocketAddr),
 }
 
-/// Every key, in the order of the documentation.
+/// Every key, in the order of the documentation, but those of the handlers,
+/// which are in [`runtimes::KEYS`].
 pub(crate) const KEYS: &[&str] = &[
     "listen",
     "root",
@@ -239,6 +244,7 @@ impl Default for Config {
             cdi: Cdi {
                 spec_dirs: paths(&["/etc/cdi", "/var/run/cdi"]),
             },
+            runtimes: Runtimes::new(),
             streaming: Streaming {
                 address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 tls: false,

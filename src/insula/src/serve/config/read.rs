@@ -1,6 +1,7 @@
 //! One file, key by key.
 
-use super::{Address, CgroupDriver, Config, KEYS};
+use super::runtimes::{self, Kind};
+use super::{Address, CgroupDriver, Config, KEYS, Runtime};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub(crate) enum ConfigError {
     },
     /// Keys contradict each other.
     #[error("{0}")]
-    Conflict(&'static str),
+    Conflict(String),
     /// Something in it is wrong.
     #[error("{}:{line}: {problem}", file.display())]
     Wrong {
@@ -32,6 +33,9 @@ pub(crate) enum ConfigError {
         problem: String,
     },
 }
+
+/// The section whose keys are sections.
+const RUNTIMES: &str = "runtimes";
 
 /// A value is of another type, or not one of those allowed.
 #[derive(Debug)]
@@ -54,17 +58,92 @@ pub(crate) fn apply(config: &mut Config, file: &Path, text: &str) -> Result<(), 
             set_at(config, name, key.span(), value).map_err(|(at, problem)| wrong(at, problem))?;
             continue;
         }
-        let DeValue::Table(section) = value.get_ref() else {
-            let found = found(value.get_ref());
-            let problem = format!("`{name}`: expected a section [{name}], found {found}");
-            return Err(wrong(key.span(), problem));
-        };
+        let section = section(name, key.span(), value).map_err(|(at, why)| wrong(at, why))?;
         for (key, value) in section {
-            let name = format!("{name}.{}", key.get_ref());
-            set_at(config, &name, key.span(), value).map_err(|(at, problem)| wrong(at, problem))?;
+            let part = key.get_ref();
+            let set = match name {
+                RUNTIMES => set_runtime(config, part, key.span(), value),
+                _ => set_at(config, &format!("{name}.{part}"), key.span(), value),
+            };
+            set.map_err(|(at, problem)| wrong(at, problem))?;
         }
     }
     Ok(())
+}
+
+/// A place in the text and what is wrong there.
+type Mistake = (Range<usize>, String);
+
+fn section<'v, 't>(
+    name: &str,
+    at: Range<usize>,
+    value: &'v Spanned<DeValue<'t>>,
+) -> Result<&'v DeTable<'t>, Mistake> {
+    match value.get_ref() {
+        DeValue::Table(section) => Ok(section),
+        other => Err((
+            at,
+            format!(
+                "`{name}`: expected a section [{name}], found {}",
+                found(other)
+            ),
+        )),
+    }
+}
+
+/// The keys of one handler.
+fn set_runtime(
+    config: &mut Config,
+    name: &str,
+    at: Range<usize>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), Mistake> {
+    runtimes::check_name(name).map_err(|problem| (at.clone(), problem))?;
+    let whole = format!("{RUNTIMES}.{name}");
+    let section = section(&whole, at, value)?;
+    let runtime = config.runtimes.entry(name.to_owned()).or_default();
+    for (key, value) in section {
+        let key_name = key.get_ref().as_ref();
+        if !runtimes::KEYS.contains(&key_name) {
+            return Err((key.span(), unknown_of_runtime(&whole, key_name)));
+        }
+        set_of_runtime(runtime, key_name, value.get_ref())
+            .map_err(|Unfit(problem)| (value.span(), format!("`{whole}.{key_name}`: {problem}")))?;
+    }
+    Ok(())
+}
+
+fn set_of_runtime(runtime: &mut Runtime, name: &str, value: &DeValue<'_>) -> Result<(), Unfit> {
+    match name {
+        "type" => {
+            runtime.kind = Some(match string(value)? {
+                "native" => Kind::Native,
+                "oci" => Kind::Oci,
+                text => return Err(Unfit(format!("{text:?} is not one of \"native\", \"oci\""))),
+            });
+        }
+        "path" => runtime.path = Some(path(value)?),
+        "args" => runtime.args = strings(value)?,
+        _ => runtime.timeout = Some(seconds(value)?),
+    }
+    Ok(())
+}
+
+fn unknown_of_runtime(section: &str, name: &str) -> String {
+    let nearest = runtimes::KEYS
+        .iter()
+        .map(|key| (strsim::damerau_levenshtein(name, key), *key))
+        .min_by_key(|(distance, _)| *distance);
+    let name: String = name.chars().take(100).collect();
+    match nearest {
+        Some((distance, key)) if distance <= 2 => {
+            format!("unknown key `{section}.{name}`, did you mean `{section}.{key}`?")
+        }
+        _ => format!(
+            "unknown key `{section}.{name}`, there are {}",
+            runtimes::KEYS.join(", ")
+        ),
+    }
 }
 
 fn set_at(
@@ -137,6 +216,23 @@ fn boolean(value: &DeValue<'_>) -> Result<bool, Unfit> {
 
 fn path(value: &DeValue<'_>) -> Result<PathBuf, Unfit> {
     absolute(string(value)?)
+}
+
+fn strings(value: &DeValue<'_>) -> Result<Vec<String>, Unfit> {
+    let DeValue::Array(items) = value else {
+        return Err(Unfit(format!(
+            "expected a list of strings, found {}",
+            found(value)
+        )));
+    };
+    let one = |text: &str| match text.contains('\0') {
+        true => Err(Unfit("a string holds a NUL byte".to_owned())),
+        false => Ok(text.to_owned()),
+    };
+    items
+        .iter()
+        .map(|item| string(item.get_ref()).and_then(one))
+        .collect()
 }
 
 fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, Unfit> {
@@ -271,6 +367,7 @@ fn sections() -> impl Iterator<Item = &'static str> {
     KEYS.iter()
         .filter_map(|key| key.split_once('.'))
         .map(|(section, _)| section)
+        .chain([RUNTIMES])
 }
 
 fn is_section(name: &str) -> bool {

@@ -1,3 +1,4 @@
+use super::runtimes::{Kind, conflict};
 use super::{Address, Config, Format, KEYS, Level, Sources, apply, load};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -349,6 +350,95 @@ fn keys_of_the_streaming_server_go_together() {
                 let error = loaded.unwrap_err().to_string();
                 assert!(error.contains(want), "{text}: {error}");
             }
+        }
+    }
+}
+
+#[test]
+fn handlers_are_sections_of_their_own() {
+    let text = "[runtimes.crun]\ntype = \"oci\"\npath = \"/usr/bin/crun\"\nargs = [\"--debug\"]\n\
+                timeout = 5\n[runtimes.test-handler]\ntype = \"native\"\n";
+    let config = read(text).unwrap();
+    let crun = &config.runtimes["crun"];
+    assert_eq!(crun.kind, Some(Kind::Oci));
+    assert_eq!(crun.path.as_deref(), Some(Path::new("/usr/bin/crun")));
+    assert_eq!(
+        (&crun.args[..], crun.seconds()),
+        (&["--debug".to_owned()][..], 5)
+    );
+    let other = &config.runtimes["test-handler"];
+    assert_eq!((other.kind, other.seconds()), (Some(Kind::Native), 30));
+    assert_eq!(conflict(&config.runtimes), None);
+    let printed = toml::to_string(&config).unwrap();
+    assert_eq!(read(&printed).unwrap(), config, "{printed}");
+    // A later file replaces single keys.
+    let mut later = config.clone();
+    apply(&mut later, Path::new("d.toml"), "runtimes.crun.timeout = 7").unwrap();
+    assert_eq!(later.runtimes["crun"].seconds(), 7);
+    assert_eq!(later.runtimes["crun"].path, crun.path);
+}
+
+#[test]
+fn wrong_handlers_are_named() {
+    for (text, words) in [
+        (
+            "[runtimes.Crun]\n",
+            "c.toml:1: \"Crun\" is no name of a handler",
+        ),
+        ("[runtimes.\"\"]\n", "\"\" is no name of a handler"),
+        ("[runtimes.-a]\n", "\"-a\" is no name"),
+        (
+            "[runtimes.native]\n",
+            "\"native\" is the handler that every node has",
+        ),
+        (
+            "[runtimes]\ncrun = 1\n",
+            "`runtimes.crun`: expected a section [runtimes.crun], found an integer",
+        ),
+        (
+            "[runtimes.a]\npaht = \"/a\"\n",
+            "c.toml:2: unknown key `runtimes.a.paht`, did you mean `runtimes.a.path`?",
+        ),
+        (
+            "[runtimes.a]\nsnapshotter = \"x\"\n",
+            "there are type, path, args, timeout",
+        ),
+        (
+            "[runtimes.a]\npath = \"a\"\n",
+            "`runtimes.a.path`: expected an absolute path",
+        ),
+        (
+            "[runtimes.a]\ntype = \"vm\"\n",
+            "\"vm\" is not one of \"native\", \"oci\"",
+        ),
+        (
+            "[runtimes.a]\nargs = [1]\n",
+            "expected a string, found an integer",
+        ),
+        (
+            "[runtimes.a]\ntimeout = 0\n",
+            "not between 1 and 3600 seconds",
+        ),
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    for (text, words) in [
+        ("[runtimes.a]\n", Some("[runtimes.a] has no `type`")),
+        ("[runtimes.a]\ntype = \"oci\"\n", Some("has no `path`")),
+        (
+            "[runtimes.a]\ntype = \"native\"\ntimeout = 3\n",
+            Some("is native and has no program"),
+        ),
+        ("[runtimes.a]\ntype = \"native\"\n", None),
+    ] {
+        let found = conflict(&read(text).unwrap().runtimes);
+        match words {
+            Some(words) => assert!(
+                found.as_ref().is_some_and(|it| it.contains(words)),
+                "{found:?}"
+            ),
+            None => assert_eq!(found, None),
         }
     }
 }
