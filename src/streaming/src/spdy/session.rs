@@ -200,14 +200,15 @@ impl Session {
         Ok(id)
     }
 
-    /// Whether the other end answered a stream of ours.
+    /// Whether the other end answered a stream of ours. An error is that of a stream that was reset
+    /// without an answer; a reset after it is for those who read and write.
     pub fn answered(&self, id: u32) -> Result<bool, Reset> {
         match self.streams.get(&id) {
-            Some(stream) => match stream.reset {
+            Some(stream) if stream.remote == Remote::Unanswered => match stream.reset {
                 Some(status) => Err(Reset { stream: id, status }),
-                None => Ok(stream.remote != Remote::Unanswered),
+                None => Ok(false),
             },
-            None => Ok(true),
+            _ => Ok(true),
         }
     }
 

@@ -163,8 +163,9 @@ impl Session {
             && stream.remote == Remote::Unanswered
             && stream.reset.is_none()
         {
-            stream.remote = Remote::Open;
-            if Headers::parse(&block).is_err() {
+            if Headers::parse(&block).is_ok() {
+                stream.remote = Remote::Open;
+            } else {
                 self.reset(id, Status::PROTOCOL_ERROR);
             }
             self.events.push_back(Event::Answered(id));

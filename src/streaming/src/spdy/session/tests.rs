@@ -2,7 +2,7 @@ mod pair;
 
 use super::super::frame::{
     FLAG_FIN, FLAG_UNIDIRECTIONAL, Frame, Settings, put_data_header, put_ping, put_rst_stream,
-    put_settings, put_window_update,
+    put_settings, put_syn_reply, put_window_update,
 };
 use super::*;
 
@@ -162,6 +162,26 @@ fn the_conversation_of_the_go_client() {
     assert!(bench.session.is_left());
     let expected = [1, 3, 5].map(|id| rst(id, Status::CANCEL));
     assert_eq!(bench.frames(), expected);
+}
+
+#[test]
+fn a_stream_that_was_answered_is_open_until_its_reset_is_read() {
+    let mut client = Session::new(Role::Client, LIMITS);
+    let mut deflater = Deflater::default();
+    // Whoever forwards a port that nobody listens on does both at once.
+    let answered = client.open(&[("streamType", "data")]).unwrap();
+    let refused = client.open(&[("streamType", "data")]).unwrap();
+    let mut octets = BytesMut::new();
+    let block = deflater.deflate(&Headers::block(&[]));
+    put_syn_reply(&mut octets, answered, &block);
+    put_rst_stream(&mut octets, answered, Status::CANCEL);
+    put_rst_stream(&mut octets, refused, Status::REFUSED_STREAM);
+    client.receive(&mut octets).unwrap();
+    let reset = |stream, status| Reset { stream, status };
+    assert_eq!(client.answered(answered), Ok(true));
+    assert_eq!(client.read(answered), Err(reset(answered, Status::CANCEL)));
+    let refusal = reset(refused, Status::REFUSED_STREAM);
+    assert_eq!(client.answered(refused), Err(refusal));
 }
 
 #[test]
