@@ -88,6 +88,7 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         probe::recursive_read_only(),
         probe::pidfd(),
         probe::oom_score(),
+        probe::pressure(),
         probe::seccomp(),
         labels::apparmor(),
         labels::selinux(),

@@ -90,7 +90,7 @@ pub(super) fn cgroups() -> Vec<Row> {
             "cgroups",
             format!("version 1, {} hierarchies", layout.hierarchies().len()),
             "children join their groups after fork, killing a group takes a freeze, and \
-             memory.high, memory.min and PSI do not exist",
+             memory.high and memory.min do not exist",
         ),
     }];
     rows.extend(CONTROLLERS.iter().map(|(new, old, lost)| {
@@ -241,6 +241,25 @@ pub(crate) fn try_lower_oom_score() -> std::io::Result<()> {
     }
     fs::write(file, (value - 1).to_string())?;
     fs::write(file, before.trim())
+}
+
+/// Pressure stall information, which is kept only in the unified hierarchy
+/// (accounting/psi.rst). A kernel may have it switched off at boot.
+pub(super) fn pressure() -> Row {
+    let name = "pressure stall information";
+    let lost = "statistics and metrics do not tell how long containers wait; boot with psi=1";
+    let file = "/proc/pressure/cpu";
+    let unified = Layout::detect().is_ok_and(|layout| layout.unified().is_some());
+    match fs::read_to_string(file) {
+        Ok(_) if unified => Row::ok(name, "the kernel keeps it for each cgroup"),
+        Ok(_) => Row::warning(
+            name,
+            "the kernel keeps it, but no cgroup2 file system is mounted",
+            "statistics and metrics do not tell how long containers wait; mount cgroup2 at \
+             /sys/fs/cgroup/unified",
+        ),
+        Err(error) => Row::warning(name, format!("{file}: {error}"), lost),
+    }
 }
 
 /// Filters of system calls. The file names the verdicts that the kernel has
