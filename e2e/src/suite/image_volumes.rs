@@ -8,7 +8,7 @@ use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{ContainerConfig, Mount, RemoveImageRequest};
 
 /// An image that is not that of the containers.
-const OTHER: &str = "gcr.io/k8s-staging-cri-tools/test-image-1:latest";
+pub(super) const OTHER: &str = "gcr.io/k8s-staging-cri-tools/test-image-1:latest";
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -21,7 +21,11 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn with_image(mut config: ContainerConfig, reference: &str, sub_path: &str) -> ContainerConfig {
+pub(super) fn with_image(
+    mut config: ContainerConfig,
+    reference: &str,
+    sub_path: &str,
+) -> ContainerConfig {
     config.mounts.push(Mount {
         container_path: "/vol".into(),
         readonly: true,

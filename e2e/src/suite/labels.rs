@@ -12,7 +12,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Whether AppArmor is enabled here, as the runtime finds out.
-fn enabled() -> bool {
+pub(super) fn enabled() -> bool {
     std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
         .is_ok_and(|text| text.trim() == "Y")
 }

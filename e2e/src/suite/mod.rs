@@ -2,13 +2,17 @@
 
 mod bad_input;
 mod cdi;
+mod devices;
 mod image_volumes;
 mod images;
 mod labels;
 mod lifecycle;
+mod limits;
 mod logs;
 mod namespaces;
 mod network;
+mod observation;
+mod port_forward;
 mod privileged;
 mod processes;
 mod recovery;
@@ -35,16 +39,20 @@ pub fn cases() -> Vec<Case> {
         systemd::cases(),
         logs::cases(),
         resources::cases(),
+        limits::cases(),
+        observation::cases(),
         volumes::cases(),
         namespaces::cases(),
         seccomp::cases(),
         security::cases(),
         streaming::cases(),
+        port_forward::cases(),
         network::cases(),
         image_volumes::cases(),
         labels::cases(),
         privileged::cases(),
         cdi::cases(),
+        devices::cases(),
         images::cases(),
     ]
     .into_iter()

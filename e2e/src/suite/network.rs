@@ -6,7 +6,8 @@ use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, host_pod, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
-    DnsConfig, NamespaceMode, PortMapping, Protocol, RuntimeCondition, StatusRequest,
+    Capability, ContainerConfig, DnsConfig, Int64Value, NamespaceMode, PortMapping, Protocol,
+    RuntimeCondition, StatusRequest,
 };
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         a_changed_configuration_holds_for_new_pods_only,
         a_pod_whose_namespace_is_gone_gives_its_address_back,
         containers_of_a_pod_share_its_network,
+        a_low_port_needs_its_capability_in_force,
     ]
 }
 
@@ -293,5 +295,41 @@ async fn containers_of_a_pod_share_its_network(node: &mut Node) -> Outcome {
         node.refused_container(&pod, config).await?,
         "make the pod with network mode NODE"
     );
+    Ok(())
+}
+
+/// A capability that a user who is not root keeps is an ambient one (capabilities(7)).
+async fn a_low_port_needs_its_capability_in_force(node: &mut Node) -> Outcome {
+    let mut config = pod("low");
+    // As on a host; a pod has 0 here unless it says otherwise.
+    config
+        .linux
+        .get_or_insert_default()
+        .sysctls
+        .insert("net.ipv4.ip_unprivileged_port_start".into(), "1024".into());
+    let pod = node.run_pod(config).await?;
+    let server = |name: &str, capabilities: Capability| -> ContainerConfig {
+        let mut config = script(name, "echo low | nc -l -p 80");
+        let security = requests::security(&mut config);
+        security.run_as_user = Some(Int64Value { value: 1000 });
+        security.capabilities = Some(capabilities);
+        config
+    };
+    let bind = || vec!["NET_BIND_SERVICE".to_owned()];
+    let held = Capability {
+        add_capabilities: bind(),
+        ..Capability::default()
+    };
+    let (status, _) = node.finish(&pod, server("held", held)).await?;
+    check_eq!(status.exit_code, 1, "a server without its capability");
+    let ambient = Capability {
+        add_ambient_capabilities: bind(),
+        drop_capabilities: vec!["ALL".into()],
+        ..Capability::default()
+    };
+    let id = node.run(&pod, server("ambient", ambient)).await?;
+    let at = address(node, &pod).await?;
+    check_eq!(ask(&format!("{at}:80")).await?, "low\n", "what it says");
+    check_eq!(node.wait_for_end(&id).await?.exit_code, 0, "its end");
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, command, host_pod, mount, script, sleeper};
 use crate::support::{Case, Exec, Node, Outcome};
-use insula_cri_api::v1::{Capability, NamespaceMode};
+use insula_cri_api::v1::{Capability, KeyValue, NamespaceMode};
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         what_a_container_leaves_in_a_shared_pid_namespace_is_killed,
         a_user_can_reopen_its_standard_output,
         execs_run_side_by_side,
+        an_environment_may_hold_any_bytes,
     ]
 }
 
@@ -497,5 +498,48 @@ async fn execs_run_side_by_side(node: &mut Node) -> Outcome {
     for run in futures_util::future::join_all(runs).await {
         run?;
     }
+    Ok(())
+}
+
+/// The CRI's `KeyValue.value` is bytes, not text; what a process gets is what was sent.
+async fn an_environment_may_hold_any_bytes(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(host_pod("bytes")).await?;
+    let look = "od -An -tx1 -v /proc/self/environ; echo end";
+    let mut config = script("main", &format!("{look}; exec sleep 7777"));
+    let every: Vec<u8> = (1..=255).collect();
+    config.envs.push(KeyValue {
+        key: "BYTES".into(),
+        value: every.clone(),
+    });
+    config.envs.push(requests::variable("TEXT", "grüße 漢"));
+    let id = node.run(&pod, config).await?;
+    let wanted = [b"BYTES=", &every[..]].concat();
+    for (of, output) in [
+        ("the first process", node.wait_for_output(&id, "end").await?),
+        ("an exec", node.shell(&id, look).await?),
+    ] {
+        let bytes: Vec<u8> = output
+            .split_whitespace()
+            .filter(|word| *word != "end")
+            .map(|word| u8::from_str_radix(word, 16))
+            .collect::<Result<_, _>>()?;
+        check!(
+            bytes.split(|byte| *byte == 0).any(|entry| entry == wanted),
+            "the environment of {of}: {output}"
+        );
+    }
+    check_eq!(
+        node.shell(&id, "echo $TEXT").await?,
+        "grüße 漢\n",
+        "text that is not ASCII"
+    );
+    // The end of a string in a process's environment.
+    let mut config = sleeper("none");
+    config.envs.push(KeyValue {
+        key: "ZERO".into(),
+        value: b"a\0b".to_vec(),
+    });
+    let error = node.refused_container(&pod, config).await?;
+    check_contains!(error, "holds a NUL byte");
     Ok(())
 }

@@ -37,14 +37,14 @@ const REFUSED: &[(&str, &str)] = &[
 const NO_HOST_NAME: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
     "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 33}]}"#;
 
-fn profile(config: &mut ContainerConfig, profile_type: ProfileType, reference: &str) {
+pub(super) fn profile(config: &mut ContainerConfig, profile_type: ProfileType, reference: &str) {
     requests::security(config).seccomp = Some(SecurityProfile {
         profile_type: profile_type.into(),
         localhost_ref: reference.to_owned(),
     });
 }
 
-fn refused(node: &Node, name: &str) -> ContainerConfig {
+pub(super) fn refused(node: &Node, name: &str) -> ContainerConfig {
     let mut words = vec!["/programs/refused"];
     words.extend(REFUSED.iter().map(|(call, _)| *call));
     let mut config = command(name, &words);
@@ -52,7 +52,7 @@ fn refused(node: &Node, name: &str) -> ContainerConfig {
     config
 }
 
-fn expected() -> String {
+pub(super) fn expected() -> String {
     let lines: Vec<_> = REFUSED
         .iter()
         .map(|(call, error)| format!("{call} {error}"))

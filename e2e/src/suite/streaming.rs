@@ -1,12 +1,12 @@
-//! Exec, attach and port-forward over their URLs, as kubelet's client speaks.
+//! Exec and attach over their URLs, as kubelet's client speaks.
 
-use crate::support::calls::{Pod, refusal};
+use crate::support::calls::refusal;
 use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
-use crate::support::requests::{BUSYBOX, host_pod, pod, script, sleeper};
+use crate::support::requests::{BUSYBOX, host_pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{AttachRequest, ContainerConfig, ExecRequest, PortForwardRequest};
-use insula_streaming::client::{self, ClientError, Ports, Remote};
+use insula_streaming::client::{self, ClientError, Remote};
 use insula_streaming::spdy::Stream;
 use insula_streaming::{Size, Streams};
 use rustix::fs::Access;
@@ -22,9 +22,6 @@ pub fn cases() -> Vec<Case> {
         several_clients_are_attached_at_once,
         input_once_ends_with_its_client,
         much_data_goes_both_ways_unchanged,
-        many_connections_are_forwarded_at_once,
-        both_loopbacks_of_a_pod_are_reached,
-        ports_of_the_node_are_forwarded_for_a_pod_in_its_network,
         a_url_is_good_once,
         clients_that_vanish_leave_nothing,
         what_is_not_running_has_no_streams,
@@ -48,7 +45,7 @@ const TERMINAL: Streams = Streams {
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn in_time<T>(what: &str, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(done) => done.map_err(|stop| stop.within(what)),
         Err(_) => Err(format!("{what}: not done in {PATIENCE:?}").into()),
@@ -85,20 +82,6 @@ async fn attach(node: &Node, id: &str, streams: Streams) -> Outcome<Remote> {
     };
     let url = node.runtime()?.attach(request).await?.into_inner().url;
     in_time("attach", async { Ok(client::remote(&url, streams).await?) }).await
-}
-
-async fn forward(node: &Node, pod: &Pod) -> Outcome<Ports> {
-    let request = PortForwardRequest {
-        pod_sandbox_id: pod.id.clone(),
-        port: vec![],
-    };
-    let url = node
-        .runtime()?
-        .port_forward(request)
-        .await?
-        .into_inner()
-        .url;
-    in_time("open a forward", async { Ok(client::ports(&url).await?) }).await
 }
 
 /// A stream to its end.
@@ -350,151 +333,6 @@ async fn much_data_goes_both_ways_unchanged(node: &mut Node) -> Outcome {
         here,
         "the sum of what was echoed"
     );
-    Ok(())
-}
-
-/// A server in a container that sends back what it hears.
-async fn echo(node: &Node, pod: &Pod, listen: &str) -> Outcome<String> {
-    let id = node
-        .run(pod, script("echo", &format!("nc {listen} -lk -e cat")))
-        .await?;
-    Ok(id)
-}
-
-/// Says something to a port and hears it back; the server may need a moment.
-async fn heard(ports: &Ports, port: u16, words: &str) -> Outcome<String> {
-    let begun = Instant::now();
-    loop {
-        let mut connection = ports.open(port).await?;
-        let answer = in_time("use a forwarded connection", async {
-            let said = async {
-                connection.data.write_all(words.as_bytes()).await?;
-                connection.data.shutdown().await?;
-                let mut answer = String::new();
-                connection.data.read_to_string(&mut answer).await?;
-                std::io::Result::Ok(answer)
-            };
-            let answer = said.await;
-            let mut error = String::new();
-            // Reset where there is nothing to say.
-            let _ = connection.error.read_to_string(&mut error).await;
-            Ok((answer, error))
-        });
-        match answer.await? {
-            (Ok(answer), error) if error.is_empty() => return Ok(answer),
-            (answer, error) if begun.elapsed() > Duration::from_secs(20) => {
-                return Err(format!("port {port}: {answer:?}, {error:?}").into());
-            }
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn many_connections_are_forwarded_at_once(node: &mut Node) -> Outcome {
-    // The server is here: busybox has none for more than one client at a time.
-    let pod = node.run_pod(host_pod("server")).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-            });
-        }
-    });
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let unused = nobody.local_addr()?.port();
-    drop(nobody);
-    let ports = forward(node, &pod).await?;
-    check_eq!(
-        heard(&ports, port, "ready").await?,
-        "ready",
-        "the first answer"
-    );
-    let mut open = Vec::new();
-    for _ in 0..200 {
-        open.push(ports.open(port).await?);
-    }
-    // All of them are open before the first is used.
-    for (number, connection) in open.iter_mut().enumerate() {
-        connection
-            .data
-            .write_all(format!("number {number}\n").as_bytes())
-            .await?;
-    }
-    for (number, connection) in open.iter_mut().enumerate() {
-        let want = format!("number {number}\n");
-        let mut answer = vec![0; want.len()];
-        in_time("hear one of many", async {
-            Ok(connection.data.read_exact(&mut answer).await?)
-        })
-        .await?;
-        check_eq!(
-            String::from_utf8_lossy(&answer),
-            want,
-            "what connection {number} hears"
-        );
-    }
-    drop(open);
-    // A port that nobody listens on does no harm to the others.
-    let mut nobody = ports.open(unused).await?;
-    let mut error = String::new();
-    in_time("hear that nobody listens", async {
-        Ok(nobody.error.read_to_string(&mut error).await?)
-    })
-    .await?;
-    check_contains!(error, unused.to_string());
-    check_eq!(
-        heard(&ports, port, "still").await?,
-        "still",
-        "after an error"
-    );
-    // The end of the pod is the end of its forwards.
-    node.stop_pod(&pod.id).await?;
-    in_time("wait for the end of the forwards", async {
-        ports.closed().await;
-        Ok(())
-    })
-    .await
-}
-
-async fn both_loopbacks_of_a_pod_are_reached(node: &mut Node) -> Outcome {
-    let pod = node.run_pod(pod("server")).await?;
-    let id = echo(node, &pod, "-s 127.0.0.1 -p 7000").await?;
-    let ports = forward(node, &pod).await?;
-    check_eq!(heard(&ports, 7000, "four").await?, "four", "over IPv4");
-    let has = node
-        .exec(
-            &id,
-            &["sh", "-c", "grep -q '^0\\{31\\}1' /proc/net/if_inet6"],
-        )
-        .await?;
-    if has.code != 0 {
-        return crate::support::outcome::skip("this kernel gives pods no IPv6 loopback");
-    }
-    let six = script("six", "nc -s ::1 -p 7006 -lk -e cat");
-    node.run(&pod, six).await?;
-    check_eq!(heard(&ports, 7006, "six").await?, "six", "over IPv6");
-    Ok(())
-}
-
-async fn ports_of_the_node_are_forwarded_for_a_pod_in_its_network(node: &mut Node) -> Outcome {
-    let pod = node.run_pod(host_pod("host")).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    let serving = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut heard = Vec::new();
-            if stream.read_to_end(&mut heard).await.is_ok() {
-                let _ = stream.write_all(&heard).await;
-            }
-        }
-    });
-    let ports = forward(node, &pod).await?;
-    let answer = heard(&ports, port, "node").await;
-    serving.abort();
-    check_eq!(answer?, "node", "what the node answers");
     Ok(())
 }
 

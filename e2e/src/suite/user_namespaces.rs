@@ -1,12 +1,14 @@
 //! Pods with user namespaces of their own: root inside is nobody on the host, and all works as
 //! without.
 
+use super::image_volumes::{self, with_image};
 use super::processes::race;
+use super::{labels, seccomp};
 use crate::support::calls::Pod;
 use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, ids, mapped, mapped_pod, mount, pod, script, sleeper};
-use crate::support::{Case, Node, Outcome, cgroup};
+use crate::support::{Case, Node, Outcome, cgroup, skip};
 use insula_cri_api::v1::security_profile::ProfileType;
 use insula_cri_api::v1::{
     Capability, ContainerConfig, Device, Int64Value, NamespaceMode, PodSandboxConfig,
@@ -34,6 +36,9 @@ pub fn cases() -> Vec<Case> {
         settings_of_the_kernel,
         a_privileged_container_is_root_of_its_pod_only in cgroup,
         what_does_not_go_together_is_refused,
+        images_as_volumes_belong_to_root_inside,
+        system_calls_are_filtered in cgroup,
+        apparmor_profiles_hold in cgroup,
     ]
 }
 
@@ -519,6 +524,104 @@ async fn what_does_not_go_together_is_refused(node: &mut Node) -> Outcome {
     }
     let error = node.refused_pod(config).await?;
     check_contains!(error, "maps id 0 of the container to root of the node");
+    Ok(())
+}
+
+async fn images_as_volumes_belong_to_root_inside(node: &mut Node) -> Outcome {
+    node.pull(image_volumes::OTHER).await?;
+    let look = "stat -c %u:%g /vol/bin/busybox; /vol/bin/busybox echo runs; touch /vol/new 2>&1; \
+                id -u";
+    // One image, shown to pods with and without user namespaces.
+    for (name, config, root) in [
+        ("mapped", mapped_pod(pod("mapped")), true),
+        ("plain", pod("plain"), true),
+        ("user", mapped_pod(pod("user")), false),
+    ] {
+        let is_mapped = config != pod(name);
+        let pod = node.run_pod(config).await?;
+        let mut config = with_image(script("main", look), image_volumes::OTHER, "");
+        if is_mapped {
+            config = mapped(config);
+        }
+        let user = if root { 0 } else { 1000 };
+        requests::security(&mut config).run_as_user = Some(Int64Value { value: user });
+        let (status, output) = node.finish(&pod, config).await?;
+        check_eq!(status.exit_code, 0, "exit code");
+        check_eq!(
+            output,
+            format!("0:0\nruns\ntouch: /vol/new: Read-only file system\n{user}\n"),
+            "what {name} sees"
+        );
+    }
+    Ok(())
+}
+
+async fn system_calls_are_filtered(node: &mut Node) -> Outcome {
+    for (name, pid) in [
+        ("own", NamespaceMode::Container),
+        ("shared", NamespaceMode::Pod),
+    ] {
+        let pod = node.run_pod(pod_with_pid(name, pid)).await?;
+        for user in [0, 1000] {
+            let mut config = with_pid(seccomp::refused(node, &format!("as-{user}")), pid);
+            seccomp::profile(&mut config, ProfileType::RuntimeDefault, "");
+            requests::security(&mut config).run_as_user = Some(Int64Value { value: user });
+            let (_, output) = node.finish(&pod, config).await?;
+            check_eq!(
+                output.trim(),
+                seccomp::expected(),
+                "verdicts for user {user}, pid namespace: {name}"
+            );
+        }
+        let mut config = with_pid(sleeper("main"), pid);
+        mount(&mut config, &node.world.programs, "/programs");
+        seccomp::profile(&mut config, ProfileType::RuntimeDefault, "");
+        let id = node.run(&pod, config).await?;
+        let text = "/programs/refused unshare keyctl; grep ^Seccomp: /proc/self/status";
+        check_eq!(
+            node.shell(&id, text).await?,
+            "unshare EPERM\nkeyctl EPERM\nSeccomp:\t2\n",
+            "verdicts for an exec"
+        );
+    }
+    Ok(())
+}
+
+async fn apparmor_profiles_hold(node: &mut Node) -> Outcome {
+    if !labels::enabled() {
+        return skip("AppArmor is not enabled in this kernel");
+    }
+    let pod = node.run_pod(mapped_pod(pod("profiles"))).await?;
+    for (name, kind, shown) in [
+        (
+            "default",
+            ProfileType::RuntimeDefault,
+            "insula-default (enforce)",
+        ),
+        ("unconfined", ProfileType::Unconfined, "unconfined"),
+    ] {
+        let mut config = mapped(sleeper(name));
+        let security = requests::security(&mut config);
+        security.apparmor = Some(SecurityProfile {
+            profile_type: kind.into(),
+            ..SecurityProfile::default()
+        });
+        security.capabilities = Some(Capability {
+            add_capabilities: vec!["SYS_ADMIN".into()],
+            ..Capability::default()
+        });
+        let id = node.run(&pod, config).await?;
+        let text = "cat /proc/1/attr/current /proc/self/attr/current";
+        check_eq!(
+            node.shell(&id, text).await?,
+            format!("{shown}\n{shown}\n"),
+            "profiles of {name}"
+        );
+        // Root of a user namespace may mount, unless the profile says no.
+        let text = ["mount", "-t", "tmpfs", "tmpfs", "/tmp"];
+        let ran = node.exec(&id, &text).await?;
+        check_eq!(ran.code == 0, name == "unconfined", "{name}: {ran:?}");
+    }
     Ok(())
 }
 

@@ -4,8 +4,9 @@ use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, host_pod, mount, script, sleeper};
 use crate::support::{Case, Node, Outcome, skip};
-use insula_cri_api::v1::{ContainerConfig, MountPropagation, StatusRequest};
+use insula_cri_api::v1::{ContainerConfig, Int64Value, MountPropagation, StatusRequest};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub fn cases() -> Vec<Case> {
@@ -19,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         mount_options_hold,
         the_status_tells_the_mounts_that_were_asked_for,
         a_volume_may_cover_what_the_image_has,
+        a_termination_message_reaches_its_file,
     ]
 }
 
@@ -310,5 +312,43 @@ async fn a_volume_may_cover_what_the_image_has(node: &mut Node) -> Outcome {
         output.starts_with("127.0.0.9 mine\n") && output.ends_with("\n0\n"),
         "{output}"
     );
+    Ok(())
+}
+
+/// What kubelet does for `terminationMessagePath`: a file of the host, which everybody may write,
+/// is mounted over a path in `/dev`.
+async fn a_termination_message_reaches_its_file(node: &mut Node) -> Outcome {
+    let plain = node.run_pod(host_pod("message")).await?;
+    let mapped = node
+        .run_pod(requests::mapped_pod(host_pod("mapped")))
+        .await?;
+    for (name, pod, user, read_only) in [
+        ("root", &plain, 0, false),
+        ("user", &plain, 1000, true),
+        ("mapped-root", &mapped, 0, true),
+        ("mapped-user", &mapped, 1000, false),
+    ] {
+        let file = node.path("volumes").join(name);
+        std::fs::write(&file, "")?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666))?;
+        let text = "printf 'the reason' > /dev/termination-log; exit 3";
+        let mut config = script(name, text);
+        let at = mount(&mut config, &file, "/dev/termination-log");
+        let security = requests::security(&mut config);
+        security.run_as_user = Some(Int64Value { value: user });
+        security.readonly_rootfs = read_only;
+        if name.starts_with("mapped") {
+            config.mounts[at].uid_mappings = requests::ids();
+            config.mounts[at].gid_mappings = requests::ids();
+            config = requests::mapped(config);
+        }
+        let (status, _) = node.finish(pod, config).await?;
+        check_eq!(status.exit_code, 3, "exit code of {name}");
+        check_eq!(
+            std::fs::read_to_string(&file)?,
+            "the reason",
+            "the message of {name}"
+        );
+    }
     Ok(())
 }

@@ -14,6 +14,10 @@ pub enum Value {
     Weight,
     /// Processors, a list.
     Cpus,
+    /// Nodes of memory, a list.
+    Nodes,
+    /// Bytes of memory and swap together with version 1, of swap alone with version 2.
+    Swap,
     /// How many processes there may be.
     Pids,
 }
@@ -112,9 +116,34 @@ pub fn read(name: &str, value: Value) -> Outcome<String> {
         (Value::Weight, true) => ("", &["cpu.weight"]),
         (Value::Cpus, false) => ("cpuset", &["cpuset.cpus"]),
         (Value::Cpus, true) => ("", &["cpuset.cpus"]),
+        (Value::Nodes, false) => ("cpuset", &["cpuset.mems"]),
+        (Value::Nodes, true) => ("", &["cpuset.mems"]),
+        (Value::Swap, false) => ("memory", &["memory.memsw.limit_in_bytes"]),
+        (Value::Swap, true) => ("", &["memory.swap.max"]),
         (Value::Pids, false) => ("pids", &["pids.max"]),
         (Value::Pids, true) => ("", &["pids.max"]),
     };
+    let directory = directory(name, controller)?;
+    let mut words = Vec::new();
+    for file in files {
+        words.push(text(&directory.join(file))?);
+    }
+    Ok(words.join(" "))
+}
+
+/// What a file of version 2 says in the cgroup of this name.
+pub fn read_file(name: &str, file: &str) -> Outcome<String> {
+    text(&directory(name, "")?.join(file))
+}
+
+fn text(path: &Path) -> Outcome<String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The cgroup of this name in a controller's hierarchy; in version 2 for none.
+fn directory(name: &str, controller: &str) -> Outcome<PathBuf> {
     let hierarchy = hierarchies()
         .into_iter()
         .find(|hierarchy| match controller {
@@ -130,15 +159,6 @@ pub fn read(name: &str, value: Value) -> Outcome<String> {
         8,
         &mut found,
     );
-    let directory = found
-        .first()
-        .ok_or_else(|| format!("{} has no cgroup {name}", hierarchy.at.display()))?;
-    let mut words = Vec::new();
-    for file in files {
-        let path = directory.join(file);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        words.push(text.trim().to_owned());
-    }
-    Ok(words.join(" "))
+    let directory = found.into_iter().next();
+    directory.ok_or_else(|| format!("{} has no cgroup {name}", hierarchy.at.display()).into())
 }

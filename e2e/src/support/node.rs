@@ -10,11 +10,15 @@ use insula_cri_api::v1::image_service_client::ImageServiceClient;
 use insula_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use insula_cri_api::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::transport::Channel;
 
 /// How much of the daemon's log a failure shows, in bytes.
 const LOG_TAIL: usize = 6 << 10;
+/// How long a command of a client may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One daemon and everything that belongs to it.
 #[derive(Debug)]
@@ -170,6 +174,28 @@ impl Node {
     /// A client of the ImageService.
     pub fn images(&self) -> Outcome<ImageServiceClient<Channel>> {
         Ok(self.daemon()?.images())
+    }
+
+    /// What the `insula` command prints when it is given these words and this node's daemon; it
+    /// must end with `code`.
+    pub async fn insula(&self, words: &[&str], code: i32) -> Outcome<String> {
+        let mut command = tokio::process::Command::new(self.world.binaries.join("insula"));
+        let socket = self.path("state/insula.sock");
+        command
+            .arg(format!("--address=unix://{}", socket.display()))
+            .args(words)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .map_err(|_| format!("insula {words:?} did not end in {PATIENCE:?}"))??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.code() != Some(code) {
+            let (out, error) = (text(&output.stdout), text(&output.stderr));
+            let status = output.status;
+            return Err(format!("insula {words:?} ended with {status}: {out}{error}").into());
+        }
+        Ok(text(&output.stdout) + &text(&output.stderr))
     }
 
     /// The daemon's log so far.
