@@ -3,8 +3,10 @@
 
     image-build.py tar TREE OUT.tar
     image-build.py push RECIPE.toml PARTS STORAGE URL >refs.json
+    image-build.py layout RECIPE.toml PARTS OUT
 
-`push` reads layers from PARTS/NAME.tar, talks to the registry's HTTP interface at URL and prints
+`push` and `layout` read layers from PARTS/NAME.tar. `layout` writes the directory that agnhost's
+registry serves (k8s.io/kubernetes, test/images/agnhost/fakeregistryserver); `push` talks to the registry's HTTP interface at URL and prints
 which name has which digest. STORAGE is that registry's directory: images with a defect that no
 registry would take are spoiled in it afterwards. The same input gives the same digests.
 """
@@ -146,6 +148,29 @@ class Registry:
         path.write_bytes(data)
 
 
+class Layout:
+    """A registry that is a directory: IMAGE/{blobs,manifests}/sha256/XX/HEX/data, and a file for a tag."""
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+
+    def write(self, kind, data):
+        value = digest(data).removeprefix("sha256:")
+        path = self.root / kind / "sha256" / value[:2] / value / "data"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return {"digest": digest(data), "size": len(data)}
+
+    def blob(self, repository, data):
+        return self.write(f"{repository}/blobs", data)
+
+    def manifest(self, repository, reference, document):
+        written = self.write(f"{repository}/manifests", to_json(document))
+        if reference:
+            (self.root / repository / "manifests" / reference).write_text(written["digest"])
+        return {"mediaType": document["mediaType"], **written}
+
+
 class Builder:
     """Turns one [[image]] of the recipe into blobs and manifests."""
 
@@ -241,16 +266,22 @@ def main():
     push = commands.add_parser("push")
     for name in ("recipe", "parts", "storage", "url"):
         push.add_argument(name)
+    layout = commands.add_parser("layout")
+    for name in ("recipe", "parts", "out"):
+        layout.add_argument(name)
     options = parser.parse_args()
     if options.command == "tar":
         pack_tree(options.tree, options.out)
         return
     with open(options.recipe, "rb") as file:
         recipe = tomllib.load(file)
-    builder = Builder(Registry(options.url, options.storage), options.parts)
+    registry = Layout(options.out) if options.command == "layout" else Registry(options.url, options.storage)
+    builder = Builder(registry, options.parts)
     refs = {}
     for image in recipe["image"]:
         refs.update(builder.build(image))
+    if options.command == "layout":
+        return
     os.write(1, to_json(refs) + b"\n")
 
 

@@ -1,0 +1,43 @@
+# What a machine needs to be a node, in namespaces of its own. Sourced by hack/kube and hack/node-suite.
+
+node_address=10.200.0.2
+
+# Kubelet and the API server want an address that is not loopback's, and a default route to find it.
+node_network() {
+  ip link add node0 type veth peer name node1
+  ip address add "$node_address/24" dev node0
+  ip link set node0 up
+  ip link set node1 up
+  ip route add default via "${node_address%.*}.1" dev node0
+  echo 1 >/proc/sys/net/ipv4/ip_forward
+}
+
+# node_directories DIR: what kubelet keeps in fixed places is in DIR, for this run alone. Mounted are the
+# directories above those: one that is empty on the host, and that anybody removes there, is unmounted
+# here.
+node_directories() {
+  local path
+  for path in /var/lib /var/log; do
+    mkdir -p "$1/node$path"
+    mount --bind "$1/node$path" "$path"
+    # No peer of what it was taken from: a volume is mounted once.
+    mount --make-private "$path"
+    mount --make-rshared "$path"
+  done
+  mkdir -p /var/lib/kubelet /var/log/pods /var/log/containers
+}
+
+# What kubelet and its suite leave on purpose, for the next start: cgroups, and chains.
+node_forget_kubelet() {
+  local family group
+  # The suite has everybody moved to /system.
+  for group in /sys/fs/cgroup/*/system /sys/fs/cgroup/system; do
+    [ -d "$group" ] || continue
+    while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
+  done
+  find /sys/fs/cgroup -mindepth 1 -depth -type d \
+    '(' -path '*/kubepods*' -o -name kubelet -o -name system ')' -exec rmdir {} + 2>/dev/null || true
+  for family in iptables ip6tables; do
+    "$family-save" | grep -v KUBE- | "$family-restore"
+  done
+}
