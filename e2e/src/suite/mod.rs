@@ -5,6 +5,7 @@ mod cdi;
 mod devices;
 mod image_volumes;
 mod images;
+mod import;
 mod labels;
 mod lifecycle;
 mod limits;
@@ -54,6 +55,7 @@ pub fn cases() -> Vec<Case> {
         cdi::cases(),
         devices::cases(),
         images::cases(),
+        import::cases(),
     ]
     .into_iter()
     .flatten()

@@ -14,3 +14,8 @@ pub fn challenge(header: &str) -> bool {
 pub fn tar(archive: &[u8]) -> bool {
     crate::layer::parse_tar(archive)
 }
+
+/// Reads a bbolt database.
+pub fn bolt(bytes: &[u8]) -> bool {
+    crate::bundle::parse_bolt(bytes)
+}

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::bundle::{Bundle, BundledImage};
 use crate::error::{Error, Result};
+use crate::origin::Origin;
 use crate::platform::Platform;
 use crate::progress::{PullProgress, Tracker};
 use crate::pull::{self, LayerLocks, Request};
@@ -18,6 +20,9 @@ use crate::registry::Timeouts;
 use crate::registry::auth::RegistryAuth;
 use crate::rootfs::{DirectoryBackend, KnownRootfs, Rootfs, RootfsBackend, RootfsIds, RootfsUsage};
 use crate::store::{Image, ImageId, Store};
+
+/// How often an import tells how far it is.
+const PROGRESS: Duration = Duration::from_millis(100);
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -165,6 +170,39 @@ impl Images {
         });
         flights.insert(request, Arc::downgrade(&flight));
         Ok(Pull(flight))
+    }
+
+    /// Takes an image from files, under a name. It is checked as one from a registry; layers that
+    /// are here are not read. Dropping the future gives the import up, and nothing of it is left.
+    /// `progress` is called now and then with how far it is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidReference`] for a name with another digest, [`Error::NotFound`] if the files
+    /// lack a blob or the platform, [`Error::Corrupt`] if one is not what its digest says.
+    pub async fn import(
+        &self,
+        bundle: &Bundle,
+        image: &BundledImage,
+        reference: &Reference,
+        platform: &Platform,
+        mut progress: impl FnMut(&PullProgress),
+    ) -> Result<ImageId> {
+        image.check(reference)?;
+        let tracker = Tracker::default();
+        let origin = Origin::Bundle(bundle, image);
+        let done = {
+            let fetched = pull::fetch(&self.0, &origin, reference, platform, &tracker);
+            tokio::pin!(fetched);
+            let mut ticks = tokio::time::interval(PROGRESS);
+            loop {
+                tokio::select! {
+                    done = &mut fetched => break done,
+                    _ = ticks.tick() => progress(&tracker.snapshot()),
+                }
+            }
+        };
+        progress(&tracker.snapshot());
+        done.map_err(|error| error.in_store(&self.0.config.root))
     }
 
     /// How far a pull in flight of this reference is. None if there is none.

@@ -16,10 +16,11 @@
 //! ```
 //!
 //! An image exists when its record does, and a record is written only when all its layers are
-//! verified. What a registry or an image says is data of strangers: it is bounded, parsed into a
+//! verified. It may come from a registry or from files ([`Bundle`]). What a registry or an image says is data of strangers: it is bounded, parsed into a
 //! typed value, and never part of a path, a URL with credentials, or policy before that.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod config;
 mod digest;
 mod error;
@@ -28,6 +29,7 @@ pub mod fuzzing;
 mod images;
 mod layer;
 mod manifest;
+mod origin;
 mod platform;
 mod progress;
 mod pull;
@@ -37,6 +39,7 @@ mod rootfs;
 mod secret;
 mod store;
 
+pub use self::bundle::{Bundle, BundledImage};
 pub use self::config::ImageConfig;
 pub use self::digest::{Algorithm, Digest, Hasher};
 pub use self::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! One pull: resolve, manifest, configuration, layers, record.
+//! One pull or import: resolve, manifest, configuration, layers, record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,12 @@ use crate::error::{Error, Result};
 use crate::images::{Inner, blocking};
 use crate::layer::{PieceReader, unpack_layer};
 use crate::manifest::{Document, LayerDescriptor, Manifest};
+use crate::origin::Origin;
 use crate::platform::Platform;
 use crate::progress::{LayerProgress, LayerState, Tracker};
 use crate::reference::Reference;
+use crate::registry::Session;
 use crate::registry::auth::RegistryAuth;
-use crate::registry::{BlobSource, Session};
 use crate::store::{Commit, Image, ImageId, Staging};
 
 /// Pieces of a blob between the network and the unpacking thread.
@@ -58,12 +59,24 @@ pub(crate) async fn run(
     if let Some(id) = known(inner, &session, request).await? {
         return Ok(id);
     }
-    let resolved = resolve(&session, reference, platform).await?;
+    let origin = Origin::Registry(&session);
+    fetch(inner, &origin, reference, platform, tracker).await
+}
+
+/// Takes an image from its origin and names it. Dropping the future removes everything it made.
+pub(crate) async fn fetch(
+    inner: &Arc<Inner>,
+    origin: &Origin<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    tracker: &Tracker,
+) -> Result<ImageId> {
+    let resolved = resolve(origin, reference, platform).await?;
     let id = ImageId::new(resolved.manifest.config.digest.clone());
     let diff_ids = resolved.config.diff_ids.clone();
     let store = Arc::clone(&inner.store);
     let staging = Arc::new(blocking(move || Staging::create(&store, &diff_ids)).await?);
-    fetch_layers(inner, &session, &resolved, &staging, tracker).await?;
+    fetch_layers(inner, origin, &resolved, &staging, tracker).await?;
     let store = Arc::clone(&inner.store);
     let (reference, committed) = (reference.clone(), id.clone());
     blocking(move || {
@@ -148,18 +161,18 @@ async fn known(
 }
 
 async fn resolve(
-    session: &Session,
+    origin: &Origin<'_>,
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Resolved> {
     let what = format!("manifest of {reference}");
-    let top = session.resolve().await?;
+    let top = origin.resolve().await?;
     let digest = top.digest.clone();
     let manifest = match Document::parse(&top.bytes, top.content_type.as_deref(), &what)? {
         Document::Manifest(manifest) => manifest,
         Document::Index(index) => {
             let descriptor = index.select(platform, &reference.to_string())?;
-            let child = session.manifest(descriptor).await?;
+            let child = origin.manifest(descriptor).await?;
             match Document::parse(&child.bytes, child.content_type.as_deref(), &what)? {
                 Document::Manifest(manifest) => manifest,
                 Document::Index(_) => {
@@ -170,7 +183,7 @@ async fn resolve(
             }
         }
     };
-    let config_bytes = session.small_blob(&manifest.config).await?;
+    let config_bytes = origin.small_blob(&manifest.config).await?;
     let config = ImageConfig::parse(&config_bytes)?;
     if config.diff_ids.len() != manifest.layers.len() {
         let reason = format!(
@@ -198,7 +211,7 @@ async fn resolve(
 
 async fn fetch_layers(
     inner: &Arc<Inner>,
-    session: &Session,
+    origin: &Origin<'_>,
     resolved: &Resolved,
     staging: &Arc<Staging>,
     tracker: &Tracker,
@@ -216,7 +229,7 @@ async fn fetch_layers(
             ));
             LayerJob {
                 inner,
-                session,
+                origin,
                 layer,
                 diff_id,
                 staging,
@@ -234,7 +247,7 @@ async fn fetch_layers(
 
 struct LayerJob<'a> {
     inner: &'a Arc<Inner>,
-    session: &'a Session,
+    origin: &'a Origin<'a>,
     layer: &'a LayerDescriptor,
     diff_id: &'a Digest,
     staging: &'a Arc<Staging>,
@@ -275,15 +288,11 @@ impl LayerJob<'_> {
             let accounting = unpack_layer(pieces, &layer, &diff_id, limit, root, &progress)?;
             store.publish_layer(&staging, &diff_id, accounting)
         });
-        let source = BlobSource {
-            session: self.session,
-            layer: self.layer,
-            progress: &self.progress,
-        };
+        let source = self.origin.layer(self.layer, &self.progress, sender);
         let fetched = tokio::select! {
             // A failed unpacking ends the transfer, which may be waiting for the network.
             done = &mut unpacking => return joined(done),
-            fetched = source.run(sender) => fetched,
+            fetched = source => fetched,
         };
         let unpacked = joined(unpacking.await);
         match (fetched, unpacked) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::address::Address;
+use crate::import::Import;
 use crate::serve;
 
 /// Runs containers on this machine.
@@ -96,6 +97,7 @@ pub(crate) struct Embedded {
 pub(crate) enum Command {
     /// Run the daemon.
     Serve(serve::Args),
+    Import(Import),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -326,8 +328,11 @@ impl std::str::FromStr for PortPair {
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// Apps, pods or containers.
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "all", value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Every pod there is, whoever made it.
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
     /// Seconds between the stop signal and SIGKILL; the app's own grace period if not given.
     #[arg(long, short, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,
@@ -341,8 +346,11 @@ pub(crate) struct Stop {
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Apps, pods or containers.
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "all", value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// Every pod there is, whoever made it.
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
     /// Also if it runs.
     #[arg(long, short)]
     pub(crate) force: bool,
@@ -426,8 +434,12 @@ mod tests {
             "insula attach -i redis",
             "insula port-forward redis 80 8080:80 :80",
             "insula stop -t 0 a b",
+            "insula rm --force --all",
             "insula inspect --plan redis",
             "insula inspect --oci redis",
+            "insula import -",
+            "insula import --from-containerd --list",
+            "insula import --name x:1 --root /r app.tar",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(
@@ -449,6 +461,12 @@ mod tests {
             "insula run --name /A redis.json",
             "insula --address tcp://1.2.3.4 ps",
             "insula logs --since yesterday redis",
+            "insula import",
+            "insula rm",
+            "insula stop --all redis",
+            "insula import --from-containerd x.tar",
+            "insula import --namespace x x.tar",
+            "insula import --name A x.tar",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -8,22 +8,22 @@ pub(crate) mod address;
 mod connection;
 mod doctor;
 mod embedded;
-mod error;
+pub(crate) mod error;
 mod events;
 mod exec;
 mod images;
 mod inspect;
 mod logs;
 mod names;
-mod output;
-mod progress;
+pub(crate) mod output;
+pub(crate) mod progress;
 mod ps;
 mod pull;
 mod run;
 mod session;
 mod stop;
 mod streams;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -40,6 +40,11 @@ pub(crate) type Outcome = Result<ExitCode, ClientError>;
 
 /// Runs a client command.
 pub(crate) fn main(global: &Global, command: ClientCommand) -> ExitCode {
+    end(perform(global, command))
+}
+
+/// Runs a command to its end, and says what went wrong.
+pub(crate) fn end(command: impl Future<Output = Outcome>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -50,7 +55,7 @@ pub(crate) fn main(global: &Global, command: ClientCommand) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(perform(global, command)) {
+    match runtime.block_on(command) {
         Ok(code) => code,
         Err(ClientError::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,12 +1,14 @@
 //! The `insula` command: the daemon (`insula serve`) and the client of its socket.
 //!
 //! Wiring only. [`serve`] puts the rooms together and listens; [`client`] talks to whoever
-//! listens, and never touches the daemon's files but to show the progress of a pull.
+//! listens, and never touches the daemon's files but to show the progress of a pull; [`mod@import`]
+//! is the one that does, for what the CRI has no call for.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod client;
 mod doctor;
+mod import;
 mod serve;
 
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Serve(args) => serve::main(&args),
+        Command::Import(import) => import::main(&cli.global, &import),
         Command::Client(command) => client::main(&cli.global, command),
     }
 }

@@ -10,6 +10,7 @@
 
 pub(crate) mod attributes;
 mod extract;
+mod members;
 mod path;
 mod read;
 pub(crate) mod remove;
@@ -17,6 +18,7 @@ mod stream;
 mod untar;
 
 pub(crate) use self::extract::{Accounting, OPAQUE, RootAttributes};
+pub(crate) use self::members::{Member, MemberKind, each_member};
 pub use self::path::EntryPath;
 pub(crate) use self::stream::{PieceReader, unpack_layer};
 pub(crate) use self::untar::parse_only as parse_tar;

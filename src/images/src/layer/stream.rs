@@ -152,7 +152,7 @@ impl PieceReader {
         }
         Err(Error::corrupt(
             what,
-            format!("the digest of what the registry sent is {blob}"),
+            format!("the digest of its bytes is {blob}"),
         ))
     }
 

@@ -22,6 +22,8 @@ pub(super) struct TarStream<'a> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes that were read before `end`.
+    read: u64,
 }
 
 /// The content of the entry at hand.
@@ -50,7 +52,8 @@ pub(crate) fn parse_only(mut archive: &[u8]) -> bool {
     each(&mut TarStream::new(&mut archive), "archive", |_, _| Ok(())).is_ok()
 }
 
-fn each(
+/// Reads entries until the archive's end and hands each to `visit`.
+pub(super) fn each(
     stream: &mut TarStream<'_>,
     what: &str,
     mut visit: impl FnMut(&Entry, &mut Content<'_, '_>) -> Result<()>,
@@ -98,6 +101,7 @@ impl<'a> TarStream<'a> {
             buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
+            read: 0,
         }
     }
 
@@ -178,6 +182,7 @@ impl<'a> TarStream<'a> {
             }
         };
         self.end += amount;
+        self.read += amount as u64;
         Ok(amount)
     }
 
@@ -223,6 +228,11 @@ impl Content<'_, '_> {
     fn skip_rest(&mut self) -> Result<()> {
         let left = std::mem::take(&mut self.left);
         self.stream.skip(left, self.what)
+    }
+
+    /// Where in the archive the content goes on.
+    pub(super) fn position(&self) -> u64 {
+        self.stream.read - (self.stream.end - self.stream.start) as u64
     }
 
     /// What the content belongs to, for errors.

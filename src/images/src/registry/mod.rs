@@ -15,7 +15,7 @@ mod token;
 mod transport;
 
 pub(crate) use self::blob::BlobSource;
-pub(crate) use self::session::Session;
+pub(crate) use self::session::{FetchedDocument, Session};
 
 use std::time::Duration;
 

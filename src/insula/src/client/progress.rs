@@ -10,6 +10,7 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use insula_images::{LayerState, PullProgress};
 use serde::Deserialize;
 
 use super::output::say;
@@ -38,6 +39,28 @@ struct Layer {
     downloaded: u64,
     #[serde(default)]
     state: String,
+}
+
+impl Snapshot {
+    /// How far this process itself is.
+    pub(crate) fn of(reference: &str, progress: &PullProgress) -> Self {
+        let layers = progress.layers.iter().map(|layer| Layer {
+            digest: layer.digest.to_string(),
+            total: layer.total,
+            downloaded: layer.downloaded,
+            state: match layer.state {
+                LayerState::Waiting => "waiting",
+                LayerState::Fetching => "unpacking",
+                LayerState::Done => "done",
+                LayerState::Present => "present",
+            }
+            .into(),
+        });
+        Self {
+            reference: reference.to_owned(),
+            layers: layers.collect(),
+        }
+    }
 }
 
 /// Reads the progress of a pull; `None` if there is none, or it is being written.

@@ -10,7 +10,7 @@ use insula_cri_api::v1::{Container, ContainerState, PodSandbox, PodSandboxState}
 use super::Outcome;
 use super::connection::Client;
 use super::error::ClientError;
-use super::names::{Inventory, Selection};
+use super::names::{Inventory, Selection, pod_name};
 use super::output::print;
 use super::session::Session;
 use crate::cli::{Rm, Stop};
@@ -23,8 +23,8 @@ const LOG_ROOT: &str = "/var/log/pods";
 /// Stops apps, pods and containers, and prints each name when it has stopped.
 pub(crate) async fn stop(session: &Session, args: &Stop) -> Outcome {
     let inventory = Inventory::load(&session.client).await?;
-    for name in &args.names {
-        match inventory.select(name)? {
+    for (name, selection) in selected(&inventory, &args.names, args.all)? {
+        match selection {
             Selection::Container(container) => {
                 let grace = args.timeout.unwrap_or(DEFAULT_GRACE);
                 session.client.stop_container(&container.id, grace).await?;
@@ -43,8 +43,8 @@ pub(crate) async fn stop(session: &Session, args: &Stop) -> Outcome {
 /// Removes apps, pods and containers, and prints each name when it is gone.
 pub(crate) async fn rm(session: &Session, args: &Rm) -> Outcome {
     let inventory = Inventory::load(&session.client).await?;
-    for name in &args.names {
-        match inventory.select(name)? {
+    for (name, selection) in selected(&inventory, &args.names, args.all)? {
+        match selection {
             Selection::Container(container) => {
                 let running = container.state() == ContainerState::ContainerRunning;
                 refuse_running(name, running && !args.force)?;
@@ -64,6 +64,25 @@ pub(crate) async fn rm(session: &Session, args: &Rm) -> Outcome {
         print(&format!("{name}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the names mean, or every pod there is.
+fn selected<'a>(
+    inventory: &'a Inventory,
+    names: &'a [String],
+    all: bool,
+) -> Result<Vec<(&'a str, Selection<'a>)>, ClientError> {
+    if all {
+        let pods = inventory.pods.iter();
+        return Ok(pods
+            .map(|pod| (pod_name(pod), Selection::Pods(vec![pod])))
+            .collect());
+    }
+    let named = names.iter().map(|name| {
+        let selection = inventory.select(name)?;
+        Ok((name.as_str(), selection))
+    });
+    named.collect()
 }
 
 fn refuse_running(name: &str, refuse: bool) -> Result<(), ClientError> {
