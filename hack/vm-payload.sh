@@ -10,7 +10,7 @@ payload() {
   mkdir -p "$dir"/{repo,bin/e2e-programs,cache/images} "$dir/cache/tools/$(basename "$tools")"
   install -m 0755 "$repo/hack/vm-init.sh" "$dir/init"
   tar -c -C "$repo" --exclude=./target --exclude=./.git . | tar -x -C "$dir/repo"
-  install -m 0755 "$binaries/insula" "$binaries/insula-pod" "$dir/bin"
+  install -m 0755 "$binaries/insula" "$binaries/insula-pod" "$binaries/insula-net" "$dir/bin"
   [ -z "$suite" ] || install -m 0755 "$suite" "$dir/bin/insula-e2e"
   cp -a "$images" "$dir/cache/images/"
   cp "$tools"/{crictl,critest} "$dir/cache/tools/$(basename "$tools")/"

@@ -74,7 +74,8 @@ impl Node {
         let at = |below: &str| format!("{:?}", self.path(below));
         format!(
             "listen = \"unix://{}\"\nroot = {}\nstate = {}\n\n\
-             [cni]\nconf_dir = {}\nbin_dirs = [{}, \"/usr/lib/cni\", \"/opt/cni/bin\"]\n\n\
+             [cni]\nconf_dir = {}\nbin_dirs = [{}, \"/usr/lib/cni\", \"/opt/cni/bin\"]\n\
+             default_network = false\n\n\
              [registry]\nconfig_path = [{}, {:?}]\n\n\
              [cgroup]\ndriver = {:?}\nparent = {:?}\n\n\
              [cdi]\nspec_dirs = [{}, {}]\n\n\

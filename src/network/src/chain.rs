@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::attachment::CapabilityArgs;
 use crate::conf::{NetworkConf, PluginConf};
 use crate::error::{Error, Result, Verb};
-use crate::plugin::{Answer, Question, Target, ask};
+use crate::plugin::{Answer, Programs, Question, Target, ask};
 use crate::record::{Known, Record};
 use crate::result::CniResult;
 
@@ -24,7 +24,7 @@ pub struct PluginTime {
 /// Where plugins are and how long each may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Means<'a> {
-    pub(crate) bin_dirs: &'a [PathBuf],
+    pub(crate) programs: Programs<'a>,
     pub(crate) deadline: Duration,
 }
 
@@ -148,7 +148,7 @@ impl Means<'_> {
             target,
             deadline: self.deadline,
         };
-        ask(question, self.bin_dirs).await
+        ask(question, self.programs).await
     }
 }
 

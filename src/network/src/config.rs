@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::attachment::Cidr;
+use crate::plugin::Programs;
+
 /// Where things are, and how long to wait for them.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
@@ -22,6 +25,22 @@ pub struct NetworkConfig {
     pub status_interval: Duration,
     /// For how long STATUS must fail, after it succeeded, before the network is not ready.
     pub status_grace: Duration,
+    /// The program `insula-net` that belongs to this daemon; it counts before one of that name in
+    /// `bin_dirs`. `None` where it is not installed.
+    pub own_plugin: Option<PathBuf>,
+    /// The network of a node whose `conf_dir` holds no configuration; needs `own_plugin`.
+    pub default_network: Option<DefaultNetwork>,
+}
+
+/// A network that needs no configuration: a bridge, addresses, masquerading, mapped ports and
+/// rates, by `insula-net`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultNetwork {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// A range of addresses for each address family. Ranges that the client sets
+    /// ([`crate::Network::set_pod_cidrs`]) take their place.
+    pub subnets: Vec<Cidr>,
 }
 
 /// Which address of a dual-stack pod comes first.
@@ -37,6 +56,14 @@ pub enum IpPreference {
 }
 
 impl NetworkConfig {
+    /// Where plugins are.
+    pub(crate) fn programs(&self) -> Programs<'_> {
+        Programs {
+            bin_dirs: &self.bin_dirs,
+            own: self.own_plugin.as_deref(),
+        }
+    }
+
     /// The usual directories and deadlines, with records in `state_dir`.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -49,6 +76,8 @@ impl NetworkConfig {
             ip_preference: IpPreference::default(),
             status_interval: Duration::from_secs(5),
             status_grace: Duration::from_secs(10),
+            own_plugin: None,
+            default_network: None,
         }
     }
 }

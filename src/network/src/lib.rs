@@ -19,6 +19,9 @@
 //!     └───────────────────────── to be deleted (DEL may be repeated)
 //! ```
 //!
+//! A node without any configuration has the network of [`DefaultNetwork`], where that is set; a
+//! file that comes later holds for new pods, as every change does.
+//!
 //! Nothing about the configuration is cached. A plugin may be killed at any moment, by its
 //! deadline or because the caller's future was dropped; its whole process group goes with it.
 #![forbid(unsafe_code)]
@@ -27,6 +30,7 @@ mod attachment;
 mod chain;
 mod conf;
 mod config;
+mod default;
 mod error;
 mod json;
 mod network;
@@ -41,7 +45,7 @@ pub use self::attachment::{
     Attachment, Bandwidth, Cidr, Dns, INTERFACE, PodIdentity, PortMapping, Protocol,
 };
 pub use self::chain::PluginTime;
-pub use self::config::{IpPreference, NetworkConfig};
+pub use self::config::{DefaultNetwork, IpPreference, NetworkConfig};
 pub use self::error::{Error, PluginFailure, Result, Verb};
 pub use self::network::{AttachResult, AttachmentRecord, GcReport, Network, NetworkStatus};
 pub use self::result::{CniResult, Interface, IpConfig};

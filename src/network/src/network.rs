@@ -21,7 +21,7 @@ use crate::chain::{Means, PluginTime, bad_answer};
 use crate::conf::{Loaded, NetworkConf, load};
 use crate::config::NetworkConfig;
 use crate::error::{Error, Result, Verb};
-use crate::plugin::{is_namespace, locate};
+use crate::plugin::is_namespace;
 use crate::record::{Known, Record, Store};
 use crate::result::{CniResult, Interface};
 use crate::turns::{Turns, lock};
@@ -241,7 +241,7 @@ impl Network {
         }
         let Loaded { conf, .. } = self.load().await?;
         for plugin in &conf.plugins {
-            locate(&plugin.kind, &self.0.config.bin_dirs)?;
+            self.0.config.programs().locate(&plugin.kind)?;
         }
         let record = Record::new(
             id.as_str().to_owned(),
@@ -296,13 +296,21 @@ impl Network {
     /// The configuration in force; what changed about it is logged.
     async fn load(&self) -> Result<Loaded> {
         let dir = self.0.config.conf_dir.clone();
-        let loaded = blocking(move || load(&dir)).await;
+        let default = self.0.config.default_network.clone();
+        let pod_cidrs = self.pod_cidrs();
+        let loaded = blocking(move || match (load(&dir), default) {
+            (Err(Error::NoConfiguration(_)), Some(default)) => {
+                Loaded::default_network(&default, &pod_cidrs)
+            }
+            (loaded, _) => loaded,
+        })
+        .await;
         let saying = match &loaded {
             Ok(Loaded {
                 conf,
                 file,
                 skipped,
-            }) => describe(conf, file, skipped),
+            }) => describe(conf, file.as_deref(), skipped),
             Err(error) => error.to_string(),
         };
         let mut said = lock(&self.0.said);
@@ -315,7 +323,7 @@ impl Network {
 
     fn means(&self) -> Means<'_> {
         Means {
-            bin_dirs: &self.0.config.bin_dirs,
+            programs: self.0.config.programs(),
             deadline: self.0.config.plugin_deadline,
         }
     }
@@ -330,18 +338,21 @@ impl Network {
     }
 }
 
-fn describe(conf: &NetworkConf, file: &Path, skipped: &[(PathBuf, String)]) -> String {
+fn describe(conf: &NetworkConf, file: Option<&Path>, skipped: &[(PathBuf, String)]) -> String {
     let plugins: Vec<_> = conf
         .plugins
         .iter()
         .map(|plugin| plugin.kind.as_str())
         .collect();
     let mut parts = vec![format!(
-        "network {:?}, version {}, plugins {}, from {}",
+        "network {:?}, version {}, plugins {}, {}",
         conf.name,
         conf.version,
         plugins.join(", "),
-        file.display()
+        match file {
+            Some(file) => format!("from {}", file.display()),
+            None => "the default where there is no configuration".to_owned(),
+        }
     )];
     parts.extend(
         skipped

@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use serde::Deserialize;
 
 use crate::conf::PluginType;
+use crate::default::OWN_PLUGIN;
 use crate::error::{Error, PluginFailure, Result, Verb};
 use crate::process::{self, Failed, Finished, Run};
 
@@ -46,27 +47,40 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
 }
 
-/// The file of plugin `kind`: the first executable of that name.
-pub(crate) fn locate(kind: &PluginType, bin_dirs: &[PathBuf]) -> Result<PathBuf> {
-    bin_dirs
-        .iter()
-        .map(|dir| dir.join(kind.as_str()))
-        .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
-        .ok_or_else(|| Error::PluginMissing {
-            plugin: kind.to_string(),
-            bin_dirs: bin_dirs.to_vec(),
-        })
+/// Where plugins are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Programs<'a> {
+    /// Searched in order.
+    pub(crate) bin_dirs: &'a [PathBuf],
+    /// The daemon's own, which counts before those.
+    pub(crate) own: Option<&'a Path>,
+}
+
+impl Programs<'_> {
+    /// The file of plugin `kind`: the first executable of that name.
+    pub(crate) fn locate(self, kind: &PluginType) -> Result<PathBuf> {
+        let own = self.own.filter(|_| kind.as_str() == OWN_PLUGIN);
+        let in_dirs = self.bin_dirs.iter().map(|dir| dir.join(kind.as_str()));
+        own.map(Path::to_owned)
+            .into_iter()
+            .chain(in_dirs)
+            .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
+            .ok_or_else(|| Error::PluginMissing {
+                plugin: kind.to_string(),
+                bin_dirs: self.bin_dirs.to_vec(),
+            })
+    }
 }
 
 /// Asks, and reads the answer.
-pub(crate) async fn ask(question: Question<'_>, bin_dirs: &[PathBuf]) -> Result<Answer> {
-    let program = locate(question.plugin, bin_dirs)?;
+pub(crate) async fn ask(question: Question<'_>, programs: Programs<'_>) -> Result<Answer> {
+    let program = programs.locate(question.plugin)?;
     let verb = question.verb;
     let plugin = question.plugin.to_string();
     let network = question.network.to_owned();
     tracing::debug!(plugin, %verb, network, "CNI plugin starts");
     let run = Run {
-        environment: environment(&question, bin_dirs)?,
+        environment: environment(&question, programs.bin_dirs)?,
         program: program.clone(),
         stdin: question.stdin,
         deadline: question.deadline,

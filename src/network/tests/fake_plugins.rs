@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use insula_network::{Error, Network, NetworkStatus, PortMapping, Protocol};
+use insula_network::{DefaultNetwork, Error, Network, NetworkStatus, PortMapping, Protocol};
 use support::{Node, RESULT, sandbox};
 use tokio::time::sleep;
 
@@ -147,6 +147,45 @@ async fn plugins_get_a_clean_environment() {
         .await
         .unwrap();
     assert_eq!(node.variable("a", "DEL", "CNI_NETNS").unwrap(), "");
+}
+
+#[tokio::test]
+async fn without_a_configuration_pods_are_at_the_default_network() {
+    let mut node = Node::new();
+    node.plugin("insula-net", "ADD) echo \"$RESULT\";;");
+    node.plugin("a", "ADD) echo \"$RESULT\";;");
+    // The daemon's own plugin counts, not one of that name elsewhere.
+    let own = node.dir.path().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::rename(
+        node.config.bin_dirs[1].join("insula-net"),
+        own.join("insula-net"),
+    )
+    .unwrap();
+    node.plugin("insula-net", "*) exit 1;;");
+    node.config.own_plugin = Some(own.join("insula-net"));
+    node.config.default_network = Some(DefaultNetwork {
+        bridge: "br-test".to_owned(),
+        subnets: vec!["10.9.0.0/24".parse().unwrap()],
+    });
+    let network = node.open().await;
+    assert!(network.status().await.is_ready());
+    let attached = network.attach(sandbox("s1")).await.unwrap();
+    assert_eq!(attached.network, "insula");
+    let stdin = node.seen("insula-net", "ADD", "stdin").unwrap();
+    assert!(
+        stdin.contains("br-test") && stdin.contains("10.9.0.0/24"),
+        "{stdin}"
+    );
+    // A configuration that comes later holds for new pods, and is not forgotten about old ones.
+    node.configure("1.0.0", r#"{"type":"a"}"#);
+    node.order();
+    network.attach(sandbox("s2")).await.unwrap();
+    network.detach("s1", NETNS).await.unwrap();
+    assert_eq!(node.order(), ["a ADD", "insula-net DEL"]);
+    // A configuration that is wrong is not replaced in silence.
+    node.write_conf("10-test.conflist", "{");
+    assert!(!network.status().await.is_ready());
 }
 
 #[tokio::test]

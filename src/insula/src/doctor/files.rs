@@ -1,6 +1,6 @@
 //! Programs, configurations and settings of the host.
 
-use super::Row;
+use super::{Places, Row};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -27,14 +27,24 @@ pub(super) fn supervisor(program: &Path) -> Row {
     }
 }
 
-pub(super) fn network_configuration(directory: &Path) -> Row {
-    let lost = "pods get no network, the node is NotReady; host network works";
+pub(super) fn network_configuration(places: &Places) -> Row {
+    let title = "network configuration";
+    let directory = &places.cni_conf_dir;
+    let default = match &places.own_plugin {
+        Some(_) if places.default_network => Some("pods are at the default network"),
+        _ => None,
+    };
+    let lacking = |detail: String| match default {
+        Some(default) => Row::ok(title, format!("{detail}: {default}")),
+        None => Row::missing(
+            title,
+            detail,
+            "pods get no network, the node is NotReady; host network works",
+        ),
+    };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) => {
-            let detail = format!("{}: {error}", directory.display());
-            return Row::missing("network configuration", detail, lost);
-        }
+        Err(error) => return lacking(format!("{}: {error}", directory.display())),
     };
     let mut names: Vec<_> = entries
         .flatten()
@@ -49,16 +59,42 @@ pub(super) fn network_configuration(directory: &Path) -> Row {
         .collect();
     names.sort();
     match names.first() {
-        Some(first) => Row::ok("network configuration", first.display().to_string()),
-        None => Row::missing(
-            "network configuration",
-            format!(
-                "{} holds no *.conflist, *.conf or *.json",
-                directory.display()
-            ),
-            lost,
-        ),
+        Some(first) => Row::ok(title, first.display().to_string()),
+        None => lacking(format!(
+            "{} holds no *.conflist, *.conf or *.json",
+            directory.display()
+        )),
     }
+}
+
+/// insula-net, and what it asks of the kernel for everything it can do.
+pub(super) fn own_network_plugin(places: &Places) -> Row {
+    let title = "insula-net";
+    let Some(plugin) = &places.own_plugin else {
+        return Row::warning(
+            title,
+            "not beside insula",
+            "there is no default network: install insula-net beside insula",
+        );
+    };
+    let lost = "the default network does not work, nor do configurations that name insula-net";
+    match nftables() {
+        Ok(()) => Row::ok(title, plugin.display().to_string()),
+        Err(error) => Row::missing(title, error, lost),
+    }
+}
+
+/// The kernel loads what it lacks of nftables when it is used; without this socket it cannot.
+fn nftables() -> Result<(), String> {
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    rustix::net::socket_with(
+        rustix::net::AddressFamily::NETLINK,
+        rustix::net::SocketType::RAW,
+        flags,
+        Some(rustix::net::netlink::NETFILTER),
+    )
+    .map(drop)
+    .map_err(|errno| format!("the kernel has no nftables (nfnetlink): {errno}"))
 }
 
 pub(super) fn network_plugins(directories: &[PathBuf]) -> Row {

@@ -55,6 +55,10 @@ pub(crate) struct Places {
     pub(crate) cni_conf_dir: PathBuf,
     /// Directories of network plugins.
     pub(crate) cni_bin_dirs: Vec<PathBuf>,
+    /// Whether pods have a network where there is no configuration.
+    pub(crate) default_network: bool,
+    /// The daemon's own network plugin, if it is installed.
+    pub(crate) own_plugin: Option<PathBuf>,
     /// Directories of `<host>/hosts.toml`.
     pub(crate) registry_config: Vec<PathBuf>,
     /// Runtime handlers.
@@ -93,8 +97,9 @@ pub(crate) fn examine(places: &Places) -> Vec<Row> {
         labels::apparmor(),
         labels::selinux(),
         files::supervisor(&places.supervisor),
-        files::network_configuration(&places.cni_conf_dir),
+        files::network_configuration(places),
         files::network_plugins(&places.cni_bin_dirs),
+        files::own_network_plugin(places),
         files::packet_filter(),
         files::registries(&places.registry_config),
         files::inotify(),
@@ -168,6 +173,8 @@ mod tests {
             state: directory.path().into(),
             cni_conf_dir: nowhere.clone(),
             cni_bin_dirs: vec![nowhere.clone()],
+            default_network: true,
+            own_plugin: None,
             registry_config: vec![nowhere.clone()],
             runtimes: Runtimes::new(),
             supervisor: nowhere.join("insula-pod"),

@@ -7,12 +7,12 @@ use super::{Error, handlers, streaming, system};
 use crate::doctor::{self, Listener, Places};
 use insula_images::{Images, StoreConfig, Timeouts};
 use insula_isolators::isolator::HostFacts;
-use insula_network::{Network, NetworkConfig};
+use insula_network::{Cidr, DefaultNetwork, Network, NetworkConfig};
 use insula_pods::{CgroupDriver, Pods, PodsConfig};
 use insula_server::{CallMetrics, Node, PodStreams, Service};
 use insula_streaming::Server;
 use prometheus::Registry;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is served.
@@ -39,10 +39,16 @@ impl Rooms {
         // A process has one provider; only a second installation is an error.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let images = open_images(config).await?;
+        let own_plugin = own_plugin();
         let network = Network::open(NetworkConfig {
             conf_dir: config.cni.conf_dir.clone(),
             bin_dirs: config.cni.bin_dirs.clone(),
             plugin_deadline: seconds(config.cni.plugin_timeout),
+            default_network: own_plugin
+                .as_ref()
+                .filter(|_| config.cni.default_network)
+                .map(|_| default_network(config)),
+            own_plugin,
             ..NetworkConfig::new(config.root.join("network"))
         })
         .await?;
@@ -148,10 +154,31 @@ pub(crate) fn places(config: &Config, supervisor: &Path, streaming: Listener) ->
         state: config.state.clone(),
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dirs.clone(),
+        default_network: config.cni.default_network,
+        own_plugin: own_plugin(),
         registry_config: config.registry.config_path.clone(),
         runtimes: config.runtimes.clone(),
         supervisor: supervisor.to_owned(),
         streaming,
+    }
+}
+
+/// `insula-net` beside this program, if it is installed.
+pub(crate) fn own_plugin() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    Some(own.with_file_name("insula-net")).filter(|plugin| plugin.is_file())
+}
+
+fn default_network(config: &Config) -> DefaultNetwork {
+    let subnets = config.cni.default_subnets.iter();
+    DefaultNetwork {
+        bridge: config.cni.default_bridge.clone(),
+        subnets: subnets
+            .map(|subnet| Cidr {
+                address: subnet.address,
+                prefix: subnet.prefix,
+            })
+            .collect(),
     }
 }
 

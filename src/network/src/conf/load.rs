@@ -11,6 +11,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::NetworkConf;
+use crate::attachment::Cidr;
+use crate::config::DefaultNetwork;
+use crate::default;
 use crate::error::{Error, Result};
 use crate::json::Object;
 
@@ -21,9 +24,24 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) conf: NetworkConf,
-    pub(crate) file: PathBuf,
+    /// None: there is none, and this is the default network.
+    pub(crate) file: Option<PathBuf>,
     /// Files before it that could not be used, and why.
     pub(crate) skipped: Vec<(PathBuf, String)>,
+}
+
+impl Loaded {
+    /// The default network in the place of a file.
+    pub(crate) fn default_network(default: &DefaultNetwork, pod_cidrs: &[Cidr]) -> Result<Self> {
+        let conf = default::network(default, pod_cidrs).map_err(|why| {
+            Error::InvalidAttachment(format!("the default network cannot be used: {why}"))
+        })?;
+        Ok(Self {
+            conf,
+            file: None,
+            skipped: Vec::new(),
+        })
+    }
 }
 
 /// The first usable configuration of `dir`, in the lexical order of file names.
@@ -36,7 +54,7 @@ pub(crate) fn load(dir: &Path) -> Result<Loaded> {
             Ok(conf) => {
                 return Ok(Loaded {
                     conf,
-                    file,
+                    file: Some(file),
                     skipped,
                 });
             }

@@ -13,7 +13,6 @@ use crate::chain::Means;
 use crate::conf::{Loaded, NetworkConf, PluginConf};
 use crate::config::NetworkConfig;
 use crate::error::{Error, Result, Verb};
-use crate::plugin::locate;
 use crate::turns::lock;
 
 /// The longest that VERSION and STATUS may take: kubelet waits for the answer.
@@ -132,7 +131,7 @@ impl Network {
             .flat_map(|plugin| [Some(&plugin.kind), plugin.ipam.as_ref()])
             .flatten()
         {
-            locate(kind, &config.bin_dirs)?;
+            config.programs().locate(kind)?;
         }
         let about = serde_json::to_string(&conf)
             .map_err(|error| Error::InvalidAttachment(error.to_string()))?;
@@ -174,12 +173,12 @@ async fn ask_all(
     versions: &mut HashMap<Program, Vec<String>>,
 ) -> Result<()> {
     let means = Means {
-        bin_dirs: &config.bin_dirs,
+        programs: config.programs(),
         deadline: config.plugin_deadline.min(QUICK),
     };
     let mut current = HashMap::new();
     for plugin in &conf.plugins {
-        let program = identify(&locate(&plugin.kind, &config.bin_dirs)?)?;
+        let program = identify(&means.programs.locate(&plugin.kind)?)?;
         let spoken = match versions.remove(&program) {
             Some(spoken) => spoken,
             None => spoken_versions(means, conf, plugin).await,

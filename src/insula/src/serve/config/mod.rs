@@ -15,7 +15,8 @@ pub(crate) use read::{ConfigError, apply};
 pub(crate) use runtimes::{Runtime, Runtimes};
 
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where the configuration is looked for when no file is named.
@@ -59,6 +60,21 @@ pub(crate) struct Cni {
     pub(crate) bin_dirs: Vec<PathBuf>,
     /// How long one plugin may take for one verb, in seconds.
     pub(crate) plugin_timeout: u32,
+    /// Pods get a network of `insula-net` where `conf_dir` holds no configuration.
+    pub(crate) default_network: bool,
+    /// Name of that network's bridge.
+    pub(crate) default_bridge: String,
+    /// Its subnets, one for each address family.
+    pub(crate) default_subnets: Vec<Subnet>,
+}
+
+/// A subnet of the default network, written as `10.90.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subnet {
+    /// Its first address.
+    pub(crate) address: IpAddr,
+    /// The length of its prefix, with room for at least three addresses behind it.
+    pub(crate) prefix: u8,
 }
 
 /// `[registry]`
@@ -192,6 +208,9 @@ pub(crate) const KEYS: &[&str] = &[
     "cni.conf_dir",
     "cni.bin_dirs",
     "cni.plugin_timeout",
+    "cni.default_network",
+    "cni.default_bridge",
+    "cni.default_subnets",
     "registry.config_path",
     "registry.connect_timeout",
     "registry.progress_timeout",
@@ -211,6 +230,54 @@ pub(crate) const KEYS: &[&str] = &[
     "log.format",
 ];
 
+// === impl Subnet ===
+
+impl Subnet {
+    /// Private and unique local addresses that no well-known program takes (RFC 1918, RFC 4193).
+    const DEFAULT: [Self; 2] = [
+        Self {
+            address: IpAddr::V4(Ipv4Addr::new(10, 90, 0, 0)),
+            prefix: 16,
+        },
+        Self {
+            address: IpAddr::V6(Ipv6Addr::new(0xfd69, 0x6e73, 0x756c, 0, 0, 0, 0, 0)),
+            prefix: 64,
+        },
+    ];
+
+    /// Parses what is written; the error says what is wrong with it.
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no subnet such as 10.90.0.0/16");
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        let (bits, number) = match address {
+            IpAddr::V4(address) => (32, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (128, u128::from(address)),
+        };
+        let host = bits - u32::from(prefix).min(bits);
+        if prefix == 0 || host < 2 {
+            return Err(format!("{text:?} is no subnet that pods fit in"));
+        }
+        if number.trailing_zeros() < host {
+            return Err(format!("{text:?} has bits of a host behind the prefix"));
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Serialize for Subnet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 // === impl Config ===
 
 impl Default for Config {
@@ -224,6 +291,9 @@ impl Default for Config {
                 conf_dir: "/etc/cni/net.d".into(),
                 bin_dirs: paths(&["/opt/cni/bin", "/usr/lib/cni"]),
                 plugin_timeout: 60,
+                default_network: true,
+                default_bridge: "insula0".into(),
+                default_subnets: Subnet::DEFAULT.to_vec(),
             },
             registry: Registry {
                 config_path: paths(&[

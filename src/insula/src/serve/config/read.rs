@@ -1,7 +1,7 @@
 //! One file, key by key.
 
 use super::runtimes::{self, Kind};
-use super::{Address, CgroupDriver, Config, KEYS, Runtime};
+use super::{Address, CgroupDriver, Config, KEYS, Runtime, Subnet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -169,6 +169,9 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "cni.bin_dirs" => config.cni.bin_dirs = paths(value)?,
         "registry.config_path" => config.registry.config_path = paths(value)?,
         "cni.plugin_timeout" => config.cni.plugin_timeout = seconds(value)?,
+        "cni.default_network" => config.cni.default_network = boolean(value)?,
+        "cni.default_bridge" => config.cni.default_bridge = interface(string(value)?)?,
+        "cni.default_subnets" => config.cni.default_subnets = subnets(value)?,
         "registry.connect_timeout" => config.registry.connect_timeout = seconds(value)?,
         "registry.progress_timeout" => config.registry.progress_timeout = seconds(value)?,
         "cgroup.driver" => config.cgroup.driver = driver(string(value)?)?,
@@ -243,6 +246,50 @@ fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, Unfit> {
         )));
     };
     items.iter().map(|item| path(item.get_ref())).collect()
+}
+
+/// The name of a network interface.
+fn interface(text: &str) -> Result<String, Unfit> {
+    // The kernel's rule, and what the packet filter's own tools can print.
+    let good = (1..=15).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && !matches!(text, "." | "..");
+    match good {
+        true => Ok(text.to_owned()),
+        false => Err(Unfit(format!(
+            "{text:?} is no name for a bridge: up to 15 letters, digits, _ . and -"
+        ))),
+    }
+}
+
+fn subnets(value: &DeValue<'_>) -> Result<Vec<Subnet>, Unfit> {
+    let DeValue::Array(items) = value else {
+        return Err(Unfit(format!(
+            "expected a list of subnets, found {}",
+            found(value)
+        )));
+    };
+    let subnets = items
+        .iter()
+        .map(|item| Subnet::parse(string(item.get_ref())?).map_err(Unfit))
+        .collect::<Result<Vec<_>, _>>()?;
+    let of_family = |ipv4: bool| {
+        subnets
+            .iter()
+            .filter(|one| one.address.is_ipv4() == ipv4)
+            .count()
+    };
+    match (of_family(true), of_family(false)) {
+        (0, 0) => Err(Unfit(
+            "there must be one; default_network = false switches it off".into(),
+        )),
+        (0 | 1, 0 | 1) => Ok(subnets),
+        _ => Err(Unfit(
+            "a pod has one address of each family, so one subnet of each".into(),
+        )),
+    }
 }
 
 /// A deadline: one second to an hour.

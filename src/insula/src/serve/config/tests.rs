@@ -19,6 +19,9 @@ state = "/tmp/state"
 conf_dir = "/etc/net"
 bin_dirs = ["/a", "/b"]
 plugin_timeout = 10
+default_network = false
+default_bridge = "br0"
+default_subnets = ["10.1.0.0/16"]
 [registry]
 config_path = ["/certs"]
 connect_timeout = 5
@@ -142,7 +145,8 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "[log]\nfile = \"/x\"\nlevel = \"info\"\n",
             "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
+             cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
+             cni.default_subnets, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
              security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
@@ -152,7 +156,8 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "snapshotter = \"overlayfs\"\n",
             "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, cni.plugin_timeout, registry.config_path, registry.connect_timeout, \
+             cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
+             cni.default_subnets, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
              security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
@@ -187,6 +192,20 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "[registry]\nprogress_timeout = 0\n",
             "c.toml:2: `registry.progress_timeout`: 0 is not between 1 and 3600 seconds",
+        ),
+        (
+            "[cni]\ndefault_subnets = [\"10.1.0.1/16\"]\n",
+            "c.toml:2: `cni.default_subnets`: \"10.1.0.1/16\" has bits of a host behind the prefix",
+        ),
+        (
+            "[cni]\ndefault_subnets = []\n",
+            "c.toml:2: `cni.default_subnets`: there must be one; default_network = false switches \
+             it off",
+        ),
+        (
+            "[cni]\ndefault_bridge = \"a/b\"\n",
+            "c.toml:2: `cni.default_bridge`: \"a/b\" is no name for a bridge: up to 15 letters, \
+             digits, _ . and -",
         ),
         (
             "cni = \"x\"\n",
