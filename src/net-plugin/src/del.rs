@@ -3,7 +3,7 @@
 use crate::cidr::Cidr;
 use crate::config::Identity;
 use crate::error::{Code, Failure};
-use crate::kernel::link;
+use crate::kernel::remove::remove;
 use crate::names;
 use crate::netlink::{Family, Socket};
 use crate::nft::Filter;
@@ -61,9 +61,7 @@ pub(crate) fn undo(
         links.push(names::ifb(&identity.name, id));
     }
     let host = Socket::open(Family::Route)?;
-    for name in &links {
-        link::delete(&host, name)?;
-    }
+    remove(&host, &links)?;
     let locked = store.lock()?;
     let mut addresses: Vec<_> = record
         .addresses

@@ -4,7 +4,8 @@
 //!
 //! What lives here: the parsing of requests ([`Command`], [`Config`]), the store of addresses and
 //! records, the few netlink messages that are needed, and the verbs. No other program is started,
-//! and the packet filter is always nftables. One thread; nothing runs on when it ends.
+//! and the packet filter is always nftables. One thread; what runs on when it
+//! ends is a child in which the kernel forgets a removed link.
 //!
 //! Its place in a chain decides what it does: the first plugin makes the interface, a later one,
 //! which finds a `prevResult`, adds ports and rates only.

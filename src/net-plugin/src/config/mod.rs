@@ -205,7 +205,9 @@ impl Identity {
             }
         };
         let valid = match object.get("cni.dev/valid-attachments") {
-            None | Some(Value::Null) => None,
+            None => None,
+            // So the reference library writes an empty list.
+            Some(Value::Null) => Some(Vec::new()),
             Some(list) => Some(attachments(list)?),
         };
         Ok(Self {

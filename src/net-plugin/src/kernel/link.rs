@@ -245,14 +245,13 @@ pub(crate) fn set_up(socket: &Socket, index: u32) -> Result<(), NetlinkError> {
     socket.ask(&message, request).map(drop)
 }
 
-/// Removes a link; says whether it was there. A pair goes as a whole.
-pub(crate) fn delete(socket: &Socket, name: &str) -> Result<bool, NetlinkError> {
+/// Removes a link; one that is gone is no error. A pair goes as a whole.
+pub(crate) fn delete(socket: &Socket, name: &str) -> Result<(), NetlinkError> {
     let mut message = Message::new(DELLINK, ACKNOWLEDGE, &header(0, 0, 0));
     message.text(NAME, name);
     match socket.ask(&message, || format!("RTM_DELLINK({name:?})")) {
-        Ok(_) => Ok(true),
-        Err(error) if error.errno == Errno::NODEV => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if error.errno != Errno::NODEV => Err(error),
+        _ => Ok(()),
     }
 }
 
