@@ -37,7 +37,10 @@ async fn forward(node: &Node, pod: &Pod) -> Outcome<Ports> {
         .await?
         .into_inner()
         .url;
-    in_time("open a forward", async { Ok(client::ports(&url).await?) }).await
+    in_time("open a forward", async {
+        Ok(client::ports(&url, None).await?)
+    })
+    .await
 }
 
 /// A server in a container that sends back what it hears.

@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         a_url_is_good_once,
         clients_that_vanish_leave_nothing,
         what_is_not_running_has_no_streams,
+        the_insula_command_speaks_tls,
     ]
 }
 
@@ -67,7 +68,7 @@ async fn exec_url(node: &Node, id: &str, command: &str, streams: Streams) -> Out
 async fn exec(node: &Node, id: &str, command: &str, streams: Streams) -> Outcome<Remote> {
     let url = exec_url(node, id, command, streams).await?;
     in_time("open an exec", async {
-        Ok(client::remote(&url, streams).await?)
+        Ok(client::remote(&url, None, streams).await?)
     })
     .await
 }
@@ -81,7 +82,10 @@ async fn attach(node: &Node, id: &str, streams: Streams) -> Outcome<Remote> {
         stderr: streams.stderr,
     };
     let url = node.runtime()?.attach(request).await?.into_inner().url;
-    in_time("attach", async { Ok(client::remote(&url, streams).await?) }).await
+    in_time("attach", async {
+        Ok(client::remote(&url, None, streams).await?)
+    })
+    .await
 }
 
 /// A stream to its end.
@@ -165,7 +169,7 @@ async fn exit_codes_and_streams_are_the_commands_own(node: &mut Node) -> Outcome
         stdout: true,
         ..Streams::default()
     };
-    let remote = client::remote(&url, only_output).await;
+    let remote = client::remote(&url, None, only_output).await;
     let failed = match remote {
         Ok(remote) => {
             in_time("wait for the refusal", async {
@@ -343,11 +347,11 @@ async fn a_url_is_good_once(node: &mut Node) -> Outcome {
         url.starts_with("http://127.0.0.1:"),
         "{url} is not on loopback"
     );
-    let remote = client::remote(&url, OUT).await?;
+    let remote = client::remote(&url, None, OUT).await?;
     check_eq!(remote.end.wait().await?, 7, "exit code");
     let guessed = format!("{}x", exec_url(node, &id, "true", OUT).await?);
     for used in [url.clone(), guessed] {
-        match client::remote(&used, OUT).await {
+        match client::remote(&used, None, OUT).await {
             Err(ClientError::Refused { status, .. }) => {
                 check_eq!(status.as_u16(), 404, "the answer to {used}");
             }
@@ -452,5 +456,25 @@ async fn what_is_not_running_has_no_streams(node: &mut Node) -> Outcome {
         refusal(node.runtime()?.port_forward(request).await)?,
         "FailedPrecondition"
     );
+    Ok(())
+}
+
+async fn the_insula_command_speaks_tls(node: &mut Node) -> Outcome {
+    let text = node.configuration() + "\n[streaming]\ntls = true\n";
+    std::fs::write(node.path("config.toml"), text)?;
+    node.restart().await?;
+    let id = container(node, sleeper("main")).await?;
+    let url = exec_url(node, &id, "true", OUT).await?;
+    check!(url.starts_with("https://127.0.0.1:"), "{url} is not of TLS");
+    let said = ["sh", "-c", "echo out; echo err >&2; exit 5"];
+    let said = node
+        .insula(&[&["exec", "-i", &id, "--"], &said[..]].concat(), 5)
+        .await?;
+    check_eq!(said, "out\nerr\n", "what a command says");
+    // Other clients have to be told the certificate.
+    match client::remote(&url, None, OUT).await {
+        Err(error) => check_contains!(error.to_string(), "speaks TLS"),
+        Ok(_) => return Err("a certificate that nobody knows was believed".into()),
+    }
     Ok(())
 }

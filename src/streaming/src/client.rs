@@ -1,18 +1,20 @@
 //! The other end: what the `insula` command and the tests speak to a streaming
-//! server. SPDY/3.1 with `v4.channel.k8s.io`, as kubelet does.
+//! server. SPDY/3.1 with `v4.channel.k8s.io`, as kubelet does. A server that
+//! speaks TLS is known by its certificate's fingerprint.
 
 use crate::negotiate::STREAM_PROTOCOL;
 use crate::remote::resize::Size;
 use crate::remote::status::Status;
 use crate::runtime::Streams;
 use crate::spdy::{Connection, Limits, SpdyError, Stream, connect};
+use crate::tls::pinned::{self, Fingerprint};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How long a server may take to answer.
@@ -104,9 +106,13 @@ pub struct Port {
 }
 
 /// Opens a session of exec or attach with the streams that its URL was asked
-/// for with.
-pub async fn remote(url: &str, wanted: Streams) -> Result<Remote, ClientError> {
-    let connection = upgrade(url, "v4.channel.k8s.io").await?;
+/// for with. An `https` URL needs the server's certificate.
+pub async fn remote(
+    url: &str,
+    certificate: Option<Fingerprint>,
+    wanted: Streams,
+) -> Result<Remote, ClientError> {
+    let connection = upgrade(url, certificate, "v4.channel.k8s.io").await?;
     let open = async |wanted: bool, kind| match wanted {
         true => connection.open(&[("streamType", kind)]).await.map(Some),
         false => Ok(None),
@@ -128,21 +134,26 @@ pub async fn remote(url: &str, wanted: Streams) -> Result<Remote, ClientError> {
     })
 }
 
-/// Opens a session of port-forward.
-pub async fn ports(url: &str) -> Result<Ports, ClientError> {
+/// Opens a session of port-forward. An `https` URL needs the server's
+/// certificate.
+pub async fn ports(url: &str, certificate: Option<Fingerprint>) -> Result<Ports, ClientError> {
     Ok(Ports {
-        connection: upgrade(url, "portforward.k8s.io").await?,
+        connection: upgrade(url, certificate, "portforward.k8s.io").await?,
         next: AtomicU64::new(0),
     })
 }
 
-async fn upgrade(url: &str, protocol: &'static str) -> Result<Connection, ClientError> {
-    let (server, path) = parse(url)?;
+async fn upgrade(
+    url: &str,
+    certificate: Option<Fingerprint>,
+    protocol: &'static str,
+) -> Result<Connection, ClientError> {
+    let place = parse(url, certificate)?;
     let failed = |problem: String| ClientError::Connection {
-        server: server.clone(),
+        server: place.server.clone(),
         problem,
     };
-    match tokio::time::timeout(ANSWER_DEADLINE, ask(&server, &path, protocol)).await {
+    match tokio::time::timeout(ANSWER_DEADLINE, ask(&place, protocol)).await {
         Err(_) => Err(failed(format!("no answer in {ANSWER_DEADLINE:?}"))),
         Ok(Err(Unanswered::Http(error))) => Err(failed(error.to_string())),
         Ok(Err(Unanswered::Io(error))) => Err(failed(error.to_string())),
@@ -158,15 +169,43 @@ enum Unanswered {
     Refused(StatusCode, String),
 }
 
-async fn ask(server: &str, path: &str, protocol: &'static str) -> Result<Connection, Unanswered> {
-    let http = |error: hyper::Error| Unanswered::Http(error.into());
-    let stream = TcpStream::connect(server).await.map_err(Unanswered::Io)?;
+/// Where a URL leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Host and port.
+    server: String,
+    /// The host alone, an IPv6 address without brackets.
+    host: String,
+    path: String,
+    /// With TLS, whom to believe.
+    certificate: Option<Fingerprint>,
+}
+
+async fn ask(place: &Place, protocol: &'static str) -> Result<Connection, Unanswered> {
+    let stream = TcpStream::connect(&place.server)
+        .await
+        .map_err(Unanswered::Io)?;
     stream.set_nodelay(true).map_err(Unanswered::Io)?;
+    match place.certificate {
+        None => begin(stream, place, protocol).await,
+        Some(certificate) => {
+            let stream = pinned::connect(stream, &place.host, certificate).await;
+            begin(stream.map_err(Unanswered::Io)?, place, protocol).await
+        }
+    }
+}
+
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: &Place,
+    protocol: &'static str,
+) -> Result<Connection, Unanswered> {
+    let http = |error: hyper::Error| Unanswered::Http(error.into());
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(http)?;
     let driving = tokio::spawn(connection.with_upgrades());
-    let request = Request::post(path)
-        .header(header::HOST, server)
+    let request = Request::post(&place.path)
+        .header(header::HOST, &place.server)
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "SPDY/3.1")
         .header(STREAM_PROTOCOL, protocol)
@@ -185,26 +224,33 @@ async fn ask(server: &str, path: &str, protocol: &'static str) -> Result<Connect
     Ok(connect(TokioIo::new(upgraded), Limits::default()))
 }
 
-/// Host and path of a URL.
-fn parse(url: &str) -> Result<(String, String), ClientError> {
+/// Where a URL leads. A certificate is for those that speak TLS alone.
+fn parse(url: &str, certificate: Option<Fingerprint>) -> Result<Place, ClientError> {
     let wrong = |problem| ClientError::Url {
         url: url.to_owned(),
         problem,
     };
     let parsed: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
-    match parsed.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
+    let certificate = match (parsed.scheme_str(), certificate) {
+        (Some("http"), _) => None,
+        (Some("https"), Some(certificate)) => Some(certificate),
+        (Some("https"), None) => {
             return Err(wrong(
-                "this command cannot check the certificate of a streaming server that speaks \
-                 TLS; use kubectl, or crictl",
+                "the streaming server speaks TLS, and nobody has told by which certificate it is \
+                 known; use kubectl, or crictl",
             ));
         }
         _ => return Err(wrong("is not an HTTP URL")),
-    }
+    };
     let authority = parsed.authority().ok_or_else(|| wrong("names no server"))?;
+    let host = authority.host().trim_matches(['[', ']']);
     let path = parsed.path_and_query().map_or("/", |path| path.as_str());
-    Ok((authority.to_string(), path.to_owned()))
+    Ok(Place {
+        server: authority.to_string(),
+        host: host.to_owned(),
+        path: path.to_owned(),
+        certificate,
+    })
 }
 
 // === impl Sizes ===
@@ -269,16 +315,42 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{Place, parse};
 
     #[test]
     fn a_url_is_a_server_and_a_path() {
-        let parsed = parse("http://127.0.0.1:4000/exec/token").unwrap();
-        assert_eq!(parsed, ("127.0.0.1:4000".into(), "/exec/token".into()));
-        let parsed = parse("http://[::1]:4000/exec/token").unwrap();
-        assert_eq!(parsed.0, "[::1]:4000");
+        let pin = format!("sha256:{}", "5a".repeat(32)).parse().unwrap();
+        for (url, certificate, server, host) in [
+            (
+                "http://127.0.0.1:4000/exec/x",
+                None,
+                "127.0.0.1:4000",
+                "127.0.0.1",
+            ),
+            (
+                "http://127.0.0.1:4000/exec/x",
+                Some(pin),
+                "127.0.0.1:4000",
+                "127.0.0.1",
+            ),
+            ("https://[::1]:4000/exec/x", Some(pin), "[::1]:4000", "::1"),
+            (
+                "https://node-1:4000/exec/x",
+                Some(pin),
+                "node-1:4000",
+                "node-1",
+            ),
+        ] {
+            let wanted = Place {
+                server: server.into(),
+                host: host.into(),
+                path: "/exec/x".into(),
+                certificate: certificate.filter(|_| url.starts_with("https")),
+            };
+            assert_eq!(parse(url, certificate).unwrap(), wanted, "{url}");
+        }
         for wrong in ["https://127.0.0.1:1/exec/x", "unix:///x", "/exec/x", ""] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong, None).is_err(), "{wrong}");
         }
     }
 }

@@ -41,5 +41,6 @@ pub use runtime::{
     AttachRequest, Control, ExecRequest, ForwardRequest, Process, Runtime, StreamError, Streams,
 };
 pub use server::{Server, ServerError, Sessions, Settings};
+pub use tls::pinned::{Fingerprint, NotAFingerprint};
 pub use tls::{TlsError, TlsFiles};
 pub use token::TokenError;

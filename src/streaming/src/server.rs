@@ -8,6 +8,7 @@ use crate::remote::{self, Command};
 use crate::runtime::{AttachRequest, ExecRequest, ForwardRequest, Runtime, StreamError};
 use crate::socket::Socket;
 use crate::spdy::Limits;
+use crate::tls::pinned::Fingerprint;
 use crate::tls::{Reloading, TlsError, TlsFiles};
 use crate::token::{TokenError, Tokens};
 use crate::websocket;
@@ -84,6 +85,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Sessions {
     base: String,
+    tls: Option<Arc<Reloading>>,
     tokens: Arc<Mutex<Tokens<Asked>>>,
     metrics: Metrics,
 }
@@ -130,9 +132,10 @@ impl Server {
         Ok(Self {
             listener,
             settings,
-            tls,
+            tls: tls.clone(),
             sessions: Sessions {
                 base: format!("{scheme}://{address}"),
+                tls,
                 tokens: Arc::new(Mutex::new(Tokens::new())),
                 metrics,
             },
@@ -187,6 +190,13 @@ impl Sessions {
     /// Where the server is reached, such as `http://127.0.0.1:40123`.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// The certificate by which a client of an `https` URL knows the server.
+    /// Blocks while it is read again from its files.
+    pub fn certificate(&self) -> Option<Fingerprint> {
+        let tls = self.tls.as_ref()?;
+        Some(tls.certificate(Instant::now()))
     }
 
     /// The URL of a command.

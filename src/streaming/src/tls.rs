@@ -1,5 +1,8 @@
 //! TLS for the streaming server.
 
+pub(crate) mod pinned;
+
+use pinned::Fingerprint;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -58,9 +61,16 @@ pub(crate) struct Reloading {
 }
 
 struct State {
-    acceptor: TlsAcceptor,
+    offer: Offer,
     seen: Vec<Option<Version>>,
     looked: Instant,
+}
+
+/// What connections are taken with.
+#[derive(Clone)]
+struct Offer {
+    acceptor: TlsAcceptor,
+    certificate: Fingerprint,
 }
 
 /// What changes when a file is replaced or written.
@@ -78,12 +88,12 @@ impl Reloading {
     /// Reads the files, or makes a certificate for `address`. Blocks.
     pub(crate) fn open(files: TlsFiles, address: IpAddr) -> Result<Self, TlsError> {
         let seen = files.versions();
-        let acceptor = files.acceptor(address)?;
+        let offer = files.offer(address)?;
         Ok(Self {
             files,
             address,
             state: Mutex::new(State {
-                acceptor,
+                offer,
                 seen,
                 looked: Instant::now(),
             }),
@@ -93,17 +103,27 @@ impl Reloading {
     /// What takes the next connection. Blocks while files are read, if they
     /// have changed; those that cannot be used leave the old ones in force.
     pub(crate) fn acceptor(&self, now: Instant) -> TlsAcceptor {
+        self.offer(now).acceptor
+    }
+
+    /// The certificate that the next connection is shown. Blocks as
+    /// [`Self::acceptor`] does.
+    pub(crate) fn certificate(&self, now: Instant) -> Fingerprint {
+        self.offer(now).certificate
+    }
+
+    fn offer(&self, now: Instant) -> Offer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(state.looked) < FRESH {
-            return state.acceptor.clone();
+            return state.offer.clone();
         }
         state.looked = now;
         let seen = self.files.versions();
         if seen != state.seen {
             state.seen = seen;
-            match self.files.acceptor(self.address) {
-                Ok(acceptor) => {
-                    state.acceptor = acceptor;
+            match self.files.offer(self.address) {
+                Ok(offer) => {
+                    state.offer = offer;
                     tracing::info!("the streaming server's certificates were read again");
                 }
                 Err(error) => tracing::error!(
@@ -112,7 +132,7 @@ impl Reloading {
                 ),
             }
         }
-        state.acceptor.clone()
+        state.offer.clone()
     }
 }
 
@@ -138,11 +158,15 @@ impl TlsFiles {
         self.paths().map(Version::of).collect()
     }
 
-    fn acceptor(&self, address: IpAddr) -> Result<TlsAcceptor, TlsError> {
+    fn offer(&self, address: IpAddr) -> Result<Offer, TlsError> {
         let (chain, key) = match &self.identity {
             Some((certificate, key)) => (certificates(certificate)?, private_key(key)?),
             None => self_signed(address)?,
         };
+        let certificate = chain
+            .first()
+            .map(Fingerprint::of)
+            .ok_or_else(|| TlsError::Identity("there is no certificate".to_owned()))?;
         let builder = ServerConfig::builder();
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
@@ -160,7 +184,10 @@ impl TlsFiles {
         let config = builder
             .with_single_cert(chain, key)
             .map_err(|error| TlsError::Identity(error.to_string()))?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Offer {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            certificate,
+        })
     }
 }
 

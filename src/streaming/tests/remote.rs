@@ -4,7 +4,7 @@ mod harness;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use harness::{Node, request, spdy, text, websocket};
-use insula_streaming::Streams;
+use insula_streaming::{Streams, TlsFiles, client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -265,4 +265,33 @@ async fn a_request_that_is_no_session_is_refused() {
         assert!(again.starts_with("HTTP/1.1 404 "), "{url}: {again}");
     }
     assert!(node.metric("insula_streaming_pending") == 0.0);
+}
+
+#[tokio::test]
+async fn our_client_knows_a_server_by_its_certificate() {
+    let node = Node::with(
+        std::time::Duration::from_secs(60),
+        Some(TlsFiles::default()),
+    )
+    .await;
+    let certificate = node.sessions.certificate();
+    assert!(certificate.is_some());
+    let url = node.exec("cat; exit 3", ALL);
+    assert!(url.starts_with("https://"), "{url}");
+    let mut remote = client::remote(&url, certificate, ALL).await.unwrap();
+    let mut stdin = remote.stdin.take().unwrap();
+    stdin.write_all(b"in").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    assert_eq!(text(&mut remote.stdout.take().unwrap()).await, "in");
+    assert_eq!(remote.end.wait().await.unwrap(), 3);
+    // Another's certificate, and none at all, lead nowhere.
+    let other = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    for (certificate, words) in [(Some(other), "certificate"), (None, "speaks TLS")] {
+        let refused = client::remote(&node.exec("true", ALL), certificate, ALL).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    node.quiet().await;
+    let plain = Node::start().await;
+    assert_eq!(plain.sessions.certificate(), None);
 }

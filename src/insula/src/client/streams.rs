@@ -7,12 +7,13 @@ mod terminal;
 pub(crate) use forward::port_forward;
 
 use insula_cri_api::v1;
-use insula_streaming::Streams;
+use insula_streaming::{Fingerprint, Streams};
 
 use super::Outcome;
 use super::connection::{QUESTION, answer};
 use super::error::ClientError;
 use super::exec::exit_code;
+use super::inspect::parsed;
 use super::names::Inventory;
 use super::session::Session;
 use crate::cli::{Attach, Exec};
@@ -32,7 +33,7 @@ pub(crate) async fn exec(session: &Session, args: &Exec) -> Outcome {
     };
     let doing = format!("run {:?} in {}", args.command.join(" "), args.name);
     let url = answer(&doing, QUESTION, session.client.runtime().exec(request)).await?;
-    join(&doing, &url.url, streams).await
+    join(session, &doing, &url.url, streams).await
 }
 
 /// Joins a container's own streams until they end.
@@ -49,7 +50,23 @@ pub(crate) async fn attach(session: &Session, args: &Attach) -> Outcome {
     };
     let doing = format!("attach to {}", args.name);
     let url = answer(&doing, QUESTION, session.client.runtime().attach(request)).await?;
-    join(&doing, &url.url, streams).await
+    join(session, &doing, &url.url, streams).await
+}
+
+/// The certificate by which the streaming server is known, if the URL is of one that speaks TLS.
+/// The daemon tells it, whose socket is root's.
+async fn certificate(
+    session: &Session,
+    doing: &str,
+    url: &str,
+) -> Result<Option<Fingerprint>, ClientError> {
+    if !url.starts_with("https:") {
+        return Ok(None);
+    }
+    let request = v1::StatusRequest { verbose: true };
+    let status = answer(doing, QUESTION, session.client.runtime().status(request)).await?;
+    let told = status.info.get("streaming").map(|text| parsed(text));
+    Ok(told.and_then(|told| told.get("certificate")?.as_str()?.parse().ok()))
 }
 
 /// A terminal has one stream for both kinds of output.
@@ -62,12 +79,13 @@ fn streams(interactive: bool, terminal: bool) -> Streams {
     }
 }
 
-async fn join(doing: &str, url: &str, streams: Streams) -> Outcome {
+async fn join(session: &Session, doing: &str, url: &str, streams: Streams) -> Outcome {
+    let certificate = certificate(session, doing, url).await?;
     let failed = |source| ClientError::Streams {
         doing: doing.to_owned(),
         source,
     };
-    let remote = insula_streaming::client::remote(url, streams)
+    let remote = insula_streaming::client::remote(url, certificate, streams)
         .await
         .map_err(failed)?;
     // Raw from here on, and as it was when this is dropped.

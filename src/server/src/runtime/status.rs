@@ -115,7 +115,8 @@ fn condition(kind: &str, default_reason: &str, state: Condition) -> RuntimeCondi
 
 async fn info(service: &Service) -> Result<BTreeMap<String, String>, Error> {
     let inner = service.inner.clone();
-    let doctor = tokio::task::spawn_blocking(move || (inner.node.doctor)())
+    let looking = move || ((inner.node.doctor)(), inner.sessions.certificate());
+    let (doctor, certificate) = tokio::task::spawn_blocking(looking)
         .await
         .map_err(|error| Error::Internal(format!("looking at this host: {error}")))?;
     let mut config = service.node().config.clone();
@@ -125,8 +126,14 @@ async fn info(service: &Service) -> Result<BTreeMap<String, String>, Error> {
         config.insert("stateDir".to_owned(), path(&service.node().state));
         config.insert("rootDir".to_owned(), path(&service.node().root));
     }
+    // Who may ask this may believe the answer: it comes over the daemon's own socket.
+    let streaming = serde_json::json!({
+        "address": service.sessions().base(),
+        "certificate": certificate.map(|certificate| certificate.to_string()),
+    });
     Ok(BTreeMap::from([
         ("config".to_owned(), config.to_string()),
         ("doctor".to_owned(), doctor.to_string()),
+        ("streaming".to_owned(), streaming.to_string()),
     ]))
 }

@@ -30,7 +30,8 @@ pub(crate) async fn port_forward(session: &Session, args: &PortForward) -> Outco
     };
     let mut runtime = session.client.runtime();
     let url = answer(&doing, QUESTION, runtime.port_forward(request)).await?;
-    let ports = client::ports(&url.url)
+    let certificate = super::certificate(session, &doing, &url.url).await?;
+    let ports = client::ports(&url.url, certificate)
         .await
         .map_err(|source| ClientError::Streams {
             doing: doing.clone(),
