@@ -10,7 +10,7 @@ use crate::isolator::{Isolator, PodView, Refusal};
 use crate::spec::{ContainerSpec, PodSpec, SelinuxOptions};
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 /// Where the kernel's side of SELinux is mounted.
@@ -23,6 +23,8 @@ const PROCESS: &str = "system_u:system_r:container_t:s0";
 const FILE: &str = "system_u:object_r:container_file_t:s0";
 /// A privileged container: as good as unconfined, with every category.
 const PRIVILEGED: &str = "system_u:system_r:spc_t:s0-s0:c0.c1023";
+/// Most that is read of an answer of the kernel's, in bytes; it has six numbers.
+const ANSWER_MAX: u64 = 256;
 /// Categories that policies are built with.
 const CATEGORIES: u32 = 1024;
 
@@ -278,6 +280,16 @@ impl Policy {
         })
     }
 
+    /// Whether processes of containers may write to pipes of a process with this
+    /// label, and use descriptors that it gave them; `None` if the kernel does
+    /// not say. A pipe has the label of the process that made it and no other
+    /// can be given to it, so these are a container's standard streams.
+    pub fn may_use_pipes_of(&self, label: &str) -> Option<bool> {
+        let (process, _) = self.containers.as_ref()?;
+        let source = process.to_string();
+        Some(allows(&source, label, "fifo_file", "write")? && allows(&source, label, "fd", "use")?)
+    }
+
     /// The label with or without a level, as the policy has it, if it is valid.
     fn fitting(label: &Label, levels: bool) -> Option<Label> {
         let level = levels.then(|| label.level.clone().unwrap_or_else(|| "s0".to_owned()));
@@ -292,6 +304,30 @@ impl Policy {
         check.write_all(label.to_string().as_bytes()).ok()?;
         Some(label)
     }
+}
+
+/// Asks the loaded policy (security_compute_av(3), `/sys/fs/selinux/access`):
+/// two labels and the class's number, to which the kernel answers with the
+/// permissions that are allowed, in hexadecimal.
+fn allows(source: &str, target: &str, class: &str, permission: &str) -> Option<bool> {
+    let kernel = Path::new(SELINUXFS);
+    let number = |path: std::path::PathBuf| -> Option<u32> {
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let class = kernel.join("class").join(class);
+    let index = number(class.join("index"))?;
+    let bit = number(class.join("perms").join(permission))?;
+    let mut ask = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(kernel.join("access"))
+        .ok()?;
+    ask.write_all(format!("{source} {target} {index}").as_bytes())
+        .ok()?;
+    let mut answer = String::new();
+    ask.take(ANSWER_MAX).read_to_string(&mut answer).ok()?;
+    let allowed = u32::from_str_radix(answer.split_ascii_whitespace().next()?, 16).ok()?;
+    Some(allowed & 1_u32.checked_shl(bit.checked_sub(1)?)? != 0)
 }
 
 #[cfg(test)]

@@ -46,16 +46,20 @@ pub(super) fn selinux() -> Row {
         Some(Policy {
             containers: Some((process, file)),
             privileged,
-            ..
+            levels,
         }) => {
-            let privileged =
-                privileged.map_or("the daemon's own".to_owned(), |label| label.to_string());
-            Row::ok(
-                name,
-                format!(
-                    "enabled: containers are {process}, their files {file}, privileged ones {privileged}"
-                ),
-            )
+            let shown = privileged
+                .as_ref()
+                .map_or("the daemon's own".to_owned(), ToString::to_string);
+            let found = format!(
+                "enabled: containers are {process}, their files {file}, privileged ones {shown}"
+            );
+            let policy = Policy {
+                containers: Some((process, file)),
+                privileged,
+                levels,
+            };
+            domain(name, &found, &policy)
         }
         Some(_) => Row::warning(
             name,
@@ -63,4 +67,26 @@ pub(super) fn selinux() -> Row {
             "containers run with the daemon's label, and options are refused: install a policy for containers, such as container-selinux",
         ),
     }
+}
+
+/// Whether the daemon runs in a domain that the policy knows as a container
+/// engine's: only of such a one may containers use the pipes.
+fn domain(name: &str, found: &str, policy: &Policy) -> Row {
+    let own = match fs::read_to_string("/proc/self/attr/current") {
+        Ok(own) => own.trim_end_matches(['\0', '\n']).to_owned(),
+        Err(error) => {
+            let lost = "whether containers may use the daemon's pipes is not known";
+            return Row::warning(name, format!("{found}; own label: {error}"), lost);
+        }
+    };
+    if policy.may_use_pipes_of(&own) == Some(false) {
+        return Row::warning(
+            name,
+            format!("{found}; the daemon is {own}, whose pipes they may not use"),
+            "in enforcing mode containers have no standard streams: label the program as a \
+             container engine, container_runtime_exec_t with container-selinux, crio_exec_t with \
+             the reference policy, and start it as a service",
+        );
+    }
+    Row::ok(name, format!("{found}; the daemon is {own}"))
 }
