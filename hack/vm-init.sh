@@ -39,14 +39,30 @@ link_payload() {
   cp -rs /mnt/cache /root/.cache/insula
 }
 
-# Loads the policy, where the kernel has SELinux, and gives this shell the label of an administrator's.
-# The disk's files have no labels yet: what the policy calls for takes setfiles half a minute.
+# Loads the policy, where the kernel has SELinux, and labels everything as on a node: what the policy
+# calls for takes setfiles half a minute, and the daemon is a container engine by its program's label.
 start_selinux() {
   [ -z "${VM_SELINUX:-}" ] && return
   printf 'SELINUX=%s\nSELINUXTYPE=default\n' "$VM_SELINUX" >/etc/selinux/config
   mount -t selinuxfs selinuxfs /sys/fs/selinux
   load_policy
   setfiles -F /etc/selinux/default/contexts/files/file_contexts / /dev /run
+  local program
+  install -D -t /usr/local/lib/insula /mnt/bin/insula /mnt/bin/insula-pod
+  chcon -t bin_t /usr/local/lib/insula/*
+  chcon -t crio_exec_t /usr/local/lib/insula/insula
+  for program in insula insula-pod; do mount --bind "/usr/local/lib/insula/$program" "/mnt/bin/$program"; done
+  # Debian has plugins elsewhere than the policy knows them, and an engine may not ask for modules.
+  chcon -t container_plugin_t /usr/lib/cni/*
+  modprobe -a overlay
+  # What hack/daemon makes, as /run/insula and /var/lib/insula are.
+  mkdir /var/lib/insula-test
+  chcon -t container_var_lib_t /var/lib/insula-test
+  export TMPDIR=/var/lib/insula-test
+  # From the kernel's domain to that of init scripts, which start daemons.
+  install -D -t /usr/local/lib/init "$(command -v busybox)"
+  chcon -t init_exec_t /usr/local/lib/init/busybox
+  label=(/usr/local/lib/init/busybox env)
 }
 
 # Gives process 1 to systemd.
@@ -74,6 +90,7 @@ END
   exec /lib/systemd/systemd
 }
 
+label=()
 . /mnt/environment
 if [ "${VM_SYSTEMD:-no}" = no ]; then
   mount_all
@@ -98,9 +115,7 @@ else
   stty -F /dev/ttyS0 raw -echo
 fi
 echo "up after $(cut -d' ' -f1 /proc/uptime) s"
-label=()
-[ -z "${VM_SELINUX:-}" ] || label=(runcon system_u:system_r:unconfined_t:s0-s0:c0.c1023)
-"${label[@]}" setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
+"${label[@]}" /usr/bin/setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
 status=$?
 sync
 echo "hack-vm-exit: $status"
