@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-async fn a_pod_and_its_container_live_and_go(node: &mut Node) -> Outcome {
+pub(super) async fn a_pod_and_its_container_live_and_go(node: &mut Node) -> Outcome {
     let pod = node.run_pod(pod("web")).await?;
     let status = node.pod_status(&pod.id).await?;
     check_eq!(
@@ -262,7 +262,7 @@ async fn a_container_that_fails_is_rolled_back_and_its_name_is_free(node: &mut N
     Ok(())
 }
 
-async fn stop_sends_the_stop_signal_and_then_kills(node: &mut Node) -> Outcome {
+pub(super) async fn stop_sends_the_stop_signal_and_then_kills(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("web")).await?;
     let trap = |signal: &str, code: u8| {
         format!("trap 'exit {code}' {signal}; echo ready; while :; do sleep 0.05; done")
@@ -376,7 +376,7 @@ async fn a_stopped_pod_takes_no_container(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn a_running_pod_is_removed_with_all_it_has(node: &mut Node) -> Outcome {
+pub(super) async fn a_running_pod_is_removed_with_all_it_has(node: &mut Node) -> Outcome {
     let pod = node.run_pod(pod("web")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
     node.run(&pod, script("busy", "while :; do sleep 1000 & done & wait"))

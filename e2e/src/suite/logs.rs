@@ -32,7 +32,7 @@ async fn reopen(node: &Node, id: &str) -> Outcome {
     Ok(())
 }
 
-async fn both_streams_are_kept_apart(node: &mut Node) -> Outcome {
+pub(super) async fn both_streams_are_kept_apart(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("logs")).await?;
     let text = "for i in 1 2 3; do echo out $i; echo err $i >&2; done; printf 'no end'";
     let id = node.run(&pod, script("main", text)).await?;
@@ -194,7 +194,7 @@ async fn a_log_that_cannot_be_opened_is_told_so(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn a_terminal_writes_to_standard_output_only(node: &mut Node) -> Outcome {
+pub(super) async fn a_terminal_writes_to_standard_output_only(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("logs")).await?;
     let mut config = script(
         "main",

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cdi;
 mod devices;
+mod handlers;
 mod image_volumes;
 mod images;
 mod import;
@@ -36,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         processes::cases(),
         user_namespaces::cases(),
         lifecycle::cases(),
+        handlers::cases(),
         supervisor_death::cases(),
         systemd::cases(),
         logs::cases(),

@@ -85,7 +85,7 @@ async fn a_pid_namespace_of_its_own(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn the_pods_pid_namespace(node: &mut Node) -> Outcome {
+pub(super) async fn the_pods_pid_namespace(node: &mut Node) -> Outcome {
     let pod = node
         .run_pod(pod_with_pid("pid", NamespaceMode::Pod))
         .await?;
@@ -128,7 +128,7 @@ async fn the_pods_pid_namespace(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn the_nodes_pid_namespace(node: &mut Node) -> Outcome {
+pub(super) async fn the_nodes_pid_namespace(node: &mut Node) -> Outcome {
     let pod = node
         .run_pod(pod_with_pid("pid", NamespaceMode::Node))
         .await?;
@@ -163,7 +163,7 @@ async fn the_nodes_pid_namespace(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn another_containers_pid_namespace(node: &mut Node) -> Outcome {
+pub(super) async fn another_containers_pid_namespace(node: &mut Node) -> Outcome {
     let pod: Pod = node.run_pod(host_pod("pid")).await?;
     let target = node.run(&pod, sleeper("target")).await?;
     let debug = node
@@ -253,7 +253,7 @@ fn pod_with_ipc_of_node() -> PodSandboxConfig {
     config
 }
 
-async fn host_names(node: &mut Node) -> Outcome {
+pub(super) async fn host_names(node: &mut Node) -> Outcome {
     let mut config = pod("web");
     config.hostname = "the-pod".into();
     let pod = node.run_pod(config).await?;

@@ -281,7 +281,7 @@ async fn a_pipe_that_is_closed_ends_its_writer(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn an_exec_gives_back_streams_and_codes(node: &mut Node) -> Outcome {
+pub(super) async fn an_exec_gives_back_streams_and_codes(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("exec")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
     let cases: &[(&str, &str, &str, i32)] = &[

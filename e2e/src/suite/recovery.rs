@@ -181,7 +181,7 @@ async fn thirty_lives(node: &Node) -> Outcome<Vec<String>> {
     Ok(lives)
 }
 
-async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Outcome {
+pub(super) async fn pods_logs_and_exit_codes_survive_a_killed_daemon(node: &mut Node) -> Outcome {
     let lives = thirty_lives(node).await?;
     let writer = lives[0].clone();
     let writer_pid = node.pid(&writer).await?;
@@ -329,7 +329,7 @@ async fn pods_survive_sigterm(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn a_created_container_stays_created(node: &mut Node) -> Outcome {
+pub(super) async fn a_created_container_stays_created(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("web")).await?;
     node.pull(BUSYBOX).await?;
     let id = node

@@ -124,7 +124,7 @@ async fn update(
     runtime.update_container_resources(request).await.map(drop)
 }
 
-async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
+pub(super) async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("limits")).await?;
     let id = node.run(&pod, limited("main")).await?;
     let want = LinuxContainerResources {
@@ -246,7 +246,7 @@ fn bomb(node: &Node, text: &str) -> ContainerConfig {
     config
 }
 
-async fn a_container_out_of_memory_is_told_so(node: &mut Node) -> Outcome {
+pub(super) async fn a_container_out_of_memory_is_told_so(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("memory")).await?;
     let (status, _) = node
         .finish(&pod, bomb(node, "exec /programs/memory 200"))
@@ -356,7 +356,7 @@ async fn a_pod_without_a_parent_has_the_pods_limits(node: &mut Node) -> Outcome 
     Ok(())
 }
 
-async fn devices_are_confined(node: &mut Node) -> Outcome {
+pub(super) async fn devices_are_confined(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("devices")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
     node.shell(&id, "for d in null zero full random urandom; do head -c 1 /dev/$d >/dev/null || exit 1; done; echo x >/dev/null").await?;

@@ -60,7 +60,9 @@ pub(super) fn expected() -> String {
     lines.join("\n")
 }
 
-async fn the_default_profile_refuses_what_programs_do_not_need(node: &mut Node) -> Outcome {
+pub(super) async fn the_default_profile_refuses_what_programs_do_not_need(
+    node: &mut Node,
+) -> Outcome {
     node.write_network()?;
     let own = node.run_pod(pod("own")).await?;
     let mut shared = pod("shared");
@@ -163,7 +165,7 @@ async fn privileged_containers_have_no_filter(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn filters_are_for_execs_and_outlive_the_daemon(node: &mut Node) -> Outcome {
+pub(super) async fn filters_are_for_execs_and_outlive_the_daemon(node: &mut Node) -> Outcome {
     node.write_network()?;
     let pod = node.run_pod(pod("exec")).await?;
     let mut config = sleeper("main");

@@ -73,7 +73,7 @@ async fn an_endless_output_of_an_exec_is_cut(node: &mut Node) -> Outcome {
 }
 
 /// CVE-2024-40635, CVE-2026-46680, CVE-2026-30892.
-async fn users_are_numbers_or_names_and_nothing_between(node: &mut Node) -> Outcome {
+pub(super) async fn users_are_numbers_or_names_and_nothing_between(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("users")).await?;
     node.pull(BUSYBOX).await?;
     for uid in [-1, 1 << 31, (1 << 32) - 1, 1 << 32, i64::MAX, i64::MIN] {
@@ -218,7 +218,7 @@ async fn groups_follow_the_policy(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn masked_and_read_only_paths_hold(node: &mut Node) -> Outcome {
+pub(super) async fn masked_and_read_only_paths_hold(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("masks")).await?;
     let mut config = sleeper("main");
     let security = requests::security(&mut config);
@@ -311,7 +311,7 @@ async fn masks_hold_where_the_image_or_a_volume_has_links(node: &mut Node) -> Ou
 }
 
 /// CVE-2022-29162 and its kin; CVE-2016-8867.
-async fn capabilities_are_what_was_asked_for(node: &mut Node) -> Outcome {
+pub(super) async fn capabilities_are_what_was_asked_for(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("capabilities")).await?;
     let sets = "grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status | tr -d '\\n\\t'";
     let given = |add: &[&str], drop: &[&str], uid: i64| {
@@ -382,7 +382,7 @@ async fn capabilities_are_what_was_asked_for(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn no_new_privileges_holds(node: &mut Node) -> Outcome {
+pub(super) async fn no_new_privileges_holds(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("privileges")).await?;
     for (name, no_new, wanted) in [
         ("plain", false, "Effective uid: 0"),

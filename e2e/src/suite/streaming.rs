@@ -198,7 +198,7 @@ async fn input_ends_when_the_client_says_so(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn a_terminal_has_the_clients_size(node: &mut Node) -> Outcome {
+pub(super) async fn a_terminal_has_the_clients_size(node: &mut Node) -> Outcome {
     let id = container(node, sleeper("main")).await?;
     let command = "trap 'stty size' WINCH; tty; while :; do sleep 0.1; done";
     let mut remote = exec(node, &id, command, TERMINAL).await?;
@@ -227,7 +227,7 @@ async fn a_terminal_has_the_clients_size(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn several_clients_are_attached_at_once(node: &mut Node) -> Outcome {
+pub(super) async fn several_clients_are_attached_at_once(node: &mut Node) -> Outcome {
     let mut config = script("main", "while read line; do echo \"heard $line\"; done");
     config.stdin = true;
     let id = container(node, config).await?;

@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-async fn only_the_pod_of_a_killed_supervisor_ends(node: &mut Node) -> Outcome {
+pub(super) async fn only_the_pod_of_a_killed_supervisor_ends(node: &mut Node) -> Outcome {
     let (victim, other) = (
         node.run_pod(pod("victim")).await?,
         node.run_pod(pod("other")).await?,

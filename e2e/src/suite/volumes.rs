@@ -68,7 +68,7 @@ fn privileged_pod(name: &str) -> insula_cri_api::v1::PodSandboxConfig {
     config
 }
 
-async fn mounts_go_where_propagation_lets_them(node: &mut Node) -> Outcome {
+pub(super) async fn mounts_go_where_propagation_lets_them(node: &mut Node) -> Outcome {
     let pod = node.run_pod(privileged_pod("volumes")).await?;
     let shared = Tmpfs::new(node.path("volumes/shared"), true)?;
     let mut ids = Vec::new();
@@ -188,7 +188,7 @@ async fn read_only_holds_for_one_mount_or_for_all_below(node: &mut Node) -> Outc
     Ok(())
 }
 
-async fn sources_may_be_links_files_and_missing(node: &mut Node) -> Outcome {
+pub(super) async fn sources_may_be_links_files_and_missing(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("volumes")).await?;
     let volumes = node.path("volumes");
     std::fs::create_dir(volumes.join("real"))?;
@@ -214,7 +214,7 @@ async fn sources_may_be_links_files_and_missing(node: &mut Node) -> Outcome {
     Ok(())
 }
 
-async fn the_root_may_be_read_only(node: &mut Node) -> Outcome {
+pub(super) async fn the_root_may_be_read_only(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("volumes")).await?;
     let mut config = sleeper("main");
     requests::security(&mut config).readonly_rootfs = true;

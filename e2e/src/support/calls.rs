@@ -71,7 +71,7 @@ impl Node {
         self.prepare(&mut config);
         let request = RunPodSandboxRequest {
             config: Some(config.clone()),
-            ..RunPodSandboxRequest::default()
+            runtime_handler: self.handler.clone(),
         };
         let answer = self.runtime()?.run_pod_sandbox(request).await;
         let answer = answer.map_err(|status| Stop::from(status).within("run a pod"))?;
@@ -86,7 +86,7 @@ impl Node {
         self.prepare(&mut config);
         let request = RunPodSandboxRequest {
             config: Some(config),
-            ..RunPodSandboxRequest::default()
+            runtime_handler: self.handler.clone(),
         };
         refusal(self.runtime()?.run_pod_sandbox(request).await)
     }

@@ -20,6 +20,9 @@ const LOG_TAIL: usize = 6 << 10;
 /// How long a command of a client may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Names an external runtime in `/usr/bin` that all pods are run with.
+const HANDLER: &str = "INSULA_E2E_HANDLER";
+
 /// One daemon and everything that belongs to it.
 #[derive(Debug)]
 pub struct Node {
@@ -31,6 +34,8 @@ pub struct Node {
     pub directory: PathBuf,
     /// Its network.
     pub network: Network,
+    /// Runtime handler of its pods; empty is the default.
+    pub handler: String,
     daemon: Option<Daemon>,
 }
 
@@ -55,13 +60,25 @@ impl Node {
         let node = Self {
             world: Arc::clone(world),
             network: Network::free(&name, number)?,
+            handler: String::new(),
             daemon: None,
             directory,
             name,
         };
         node.write_network()?;
         std::fs::write(node.path("config.toml"), node.configuration())?;
-        Ok(node)
+        // To run any test with an external runtime; not all are meant for that.
+        match std::env::var(HANDLER) {
+            Ok(name) => {
+                let path = format!("/usr/bin/{name}");
+                node.add_handler(&name, Path::new(&path))?;
+                Ok(Self {
+                    handler: name,
+                    ..node
+                })
+            }
+            Err(_) => Ok(node),
+        }
     }
 
     /// A path of the node.
@@ -92,6 +109,15 @@ impl Node {
             at("cdi/static"),
             at("cdi/dynamic"),
         )
+    }
+
+    /// Adds a handler that is an external runtime to the configuration, for the next start of the
+    /// daemon.
+    pub fn add_handler(&self, name: &str, program: &Path) -> Outcome {
+        let file = self.path("config.toml");
+        let before = std::fs::read_to_string(&file)?;
+        let section = format!("\n[runtimes.{name}]\ntype = \"oci\"\npath = {program:?}\n");
+        Ok(std::fs::write(file, before + &section)?)
     }
 
     /// Writes the CNI configuration that nodes have by default.

@@ -45,6 +45,10 @@ pub enum BundleError {
     Json(#[from] serde_json::Error),
 }
 
+/// The version that has all fields that are used. Runtimes refuse versions that
+/// are newer than they are: crun before 1.14 knows 1.0 alone.
+const VERSION: &str = "1.0.2";
+
 /// Where the container's own cgroups are shown.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -60,6 +64,7 @@ pub fn config(plan: &LaunchPlan, bundle: &Bundle) -> Result<Vec<u8>, BundleError
         ..Surroundings::default()
     };
     let mut spec = render(plan, &around);
+    spec.oci_version = VERSION;
     spec.mounts = mounts(plan, bundle, std::mem::take(&mut spec.mounts));
     spec.linux.namespaces = namespaces(plan, bundle);
     spec.linux.cgroups_path = format!("/{}", bundle.cgroup);

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 pub(crate) mod create;
 pub(crate) mod end;
+pub(crate) mod external;
 mod image_mounts;
 mod phases;
 pub(crate) mod seed;

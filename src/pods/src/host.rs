@@ -6,6 +6,7 @@
 
 use crate::config::CgroupDriver;
 use crate::error::{Error, Result};
+use crate::handlers::OciRuntime;
 use crate::ids::PodId;
 use crate::paths::PodDirectory;
 use crate::ports::{ImageFacts, UserNamespace};
@@ -205,4 +206,6 @@ pub(crate) struct PlanRequest<'a> {
     pub(crate) cgroup_path: &'a str,
     pub(crate) apparmor: &'a Profiles,
     pub(crate) selinux_level: Option<&'a str>,
+    /// Who executes the plan, if not the supervisor.
+    pub(crate) runtime: Option<&'a OciRuntime>,
 }

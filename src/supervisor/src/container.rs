@@ -18,6 +18,7 @@ use crate::launch::report::{Go, ProgramName};
 use crate::log::{Lines, Log};
 use crate::oom::OomKills;
 use crate::poll::Output;
+use crate::runtime::{External, kill_group};
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
@@ -62,6 +63,8 @@ pub struct Container {
     pub outcome: Outcome,
     /// The program, for explaining why it cannot be executed.
     pub program: ProgramName,
+    /// The runtime that executes it, if that is not the supervisor.
+    pub external: Option<External>,
     /// The request that waits for the next step.
     pub pending: Option<u64>,
     /// What the kernel killed in it.
@@ -159,6 +162,7 @@ impl Container {
             own_pid_namespace: false,
             outcome,
             program: ProgramName::default(),
+            external: None,
             pending: None,
             oom: OomKills::default(),
             spent_groups: Vec::new(),
@@ -296,7 +300,14 @@ impl Container {
             .into_iter()
             .flatten()
         {
-            let killed = fork::send_signal(child.pidfd.as_fd(), 9);
+            let killed = match self.external {
+                // Those of a runtime have children of their own.
+                Some(_) => {
+                    kill_group(&child);
+                    Ok(())
+                }
+                None => fork::send_signal(child.pidfd.as_fd(), 9),
+            };
             if killed.is_ok() {
                 let _ = fork::wait(child.pidfd.as_fd(), fork::PATIENCE);
             }

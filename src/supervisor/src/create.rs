@@ -4,12 +4,13 @@ use crate::container::{Container, OpenOutput, State};
 use crate::exec::Exec;
 use crate::launch::report::{ProgramName, Reporter, malformed, step};
 use crate::launch::streams::Streams;
-use crate::launch::{container as container_birth, exec as exec_birth};
+use crate::launch::{container as container_birth, exec as exec_birth, external};
 use crate::log::{Lines, Log};
 use crate::poll::{Output, Source};
+use crate::runtime::{External, become_subreaper};
 use crate::streams::{self, Ends, Wanted};
 use crate::supervisor::{Supervisor, refuse};
-use insula_sys::cgroup::Cgroup;
+use insula_sys::cgroup::{Cgroup, Version};
 use insula_sys::fork::{Fork, ForkOptions, fork};
 use insula_sys::outcome::Outcome;
 use insula_sys::seqpacket;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 /// The descriptors of a creation, sorted out.
 struct Brought {
     plan: OwnedFd,
+    /// `config.json`, for an external runtime.
+    config: Option<OwnedFd>,
     cgroup: Vec<OwnedFd>,
     root: OwnedFd,
     host_mounts: Vec<OwnedFd>,
@@ -47,32 +50,57 @@ impl Supervisor {
             ));
         };
         let brought = Brought::sort(&request, descriptors)?;
+        let target_namespace = match &request.runtime {
+            Some(_) => self.target_namespace(&request)?,
+            None => None,
+        };
         let target = self.target(&request)?;
         let owner = pod.namespaces.host_uid(request.owner)?;
         let (mut container, theirs) = prepare(&request, owner, brought.cgroup)?;
+        if let Some(program) = &request.runtime {
+            let directory = pod.namespaces.state_directory.clone();
+            container.external = Some(External::new(program.clone(), directory));
+            step(name, become_subreaper())?;
+        }
         let (ours, socket) = step(name, seqpacket::pair())?;
         let options = ForkOptions {
-            into_cgroup: match request.born_in_cgroup {
+            into_cgroup: match request.born_in_cgroup && may_be_born(&request, &container) {
                 true => container.cgroup.unified(),
                 false => None,
             },
             ..ForkOptions::default()
         };
         match step(name, fork(self.proof, &options))? {
-            Fork::Child => container_birth::Birth {
-                reporter: Reporter::new(socket),
-                plan: brought.plan,
-                streams: theirs,
-                outcome: &container.outcome,
-                root: brought.root,
-                host_mounts: brought.host_mounts,
-                pod: &pod.namespaces,
-                target,
-                enters: request.born_in_cgroup.then_some(&container.cgroup),
-            }
-            .run(self.proof),
+            Fork::Child => match (&request.runtime, brought.config) {
+                (Some(program), Some(config)) => external::Birth {
+                    reporter: Reporter::new(socket),
+                    container_id: &request.container_id,
+                    program,
+                    plan: brought.plan,
+                    config,
+                    streams: theirs,
+                    root: brought.root,
+                    host_mounts: brought.host_mounts,
+                    pod: &pod.namespaces,
+                    target: target_namespace,
+                }
+                .run(self.proof),
+                _ => container_birth::Birth {
+                    reporter: Reporter::new(socket),
+                    plan: brought.plan,
+                    streams: theirs,
+                    outcome: &container.outcome,
+                    root: brought.root,
+                    host_mounts: brought.host_mounts,
+                    pod: &pod.namespaces,
+                    target,
+                    enters: request.born_in_cgroup.then_some(&container.cgroup),
+                }
+                .run(self.proof),
+            },
             Fork::Parent(child) => {
                 let pid = child.pid;
+                self.subreaper |= container.external.is_some();
                 container.socket = Some(ours);
                 container.intermediate = Some(child);
                 let watched = self.watch_new(&container);
@@ -112,7 +140,12 @@ impl Supervisor {
             self.poll
                 .add(Source::ContainerIntermediate(id.clone()), &child.pidfd)?;
         }
-        for output in &container.outputs {
+        // What a runtime says about a failure is read when it has failed.
+        let outputs = match container.external {
+            Some(_) => &[],
+            None => &container.outputs[..],
+        };
+        for output in outputs {
             self.poll.add(
                 Source::ContainerOutput(id.clone(), output.which),
                 &output.fd,
@@ -211,6 +244,12 @@ impl Supervisor {
     }
 }
 
+/// A runtime takes only a cgroup with nothing in it, and puts the container there
+/// itself. That of version 2 beside hierarchies of version 1 it does not know.
+fn may_be_born(request: &CreateRequest, container: &Container) -> bool {
+    request.runtime.is_none() || container.cgroup.version() == Version::V1
+}
+
 /// Both ends of an exec's pipes; with a terminal there are none, and its child
 /// makes that itself.
 fn exec_streams(request: &ExecRequest, owner: u32) -> insula_sys::Result<(Ends, Option<Streams>)> {
@@ -282,6 +321,10 @@ impl Brought {
         };
         Ok(Self {
             plan: next("plan")?,
+            config: match request.runtime {
+                Some(_) => Some(next("config.json")?),
+                None => None,
+            },
             cgroup: (0..request.cgroup_descriptors)
                 .map(|_| next("cgroup"))
                 .collect::<Result<_, _>>()?,

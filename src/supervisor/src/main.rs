@@ -19,6 +19,7 @@ mod pod;
 mod poll;
 mod process_events;
 mod requests;
+mod runtime;
 mod streams;
 mod supervisor;
 

@@ -22,6 +22,8 @@ pub enum Source {
     ContainerMain(String),
     /// The kernel's count of what it killed in a container.
     ContainerMemory(String),
+    /// A call of the container's external runtime.
+    ContainerCall(String),
     /// A container's output.
     ContainerOutput(String, Output),
     /// The socket pair to an exec's child.

@@ -4,6 +4,7 @@ use crate::container::{Container, OpenOutput, State};
 use crate::launch::report::{Report, system_failure};
 use crate::log::Timestamp;
 use crate::poll::{Output, Source};
+use crate::runtime::{External, explain};
 use crate::streams::nonblocking_copy;
 use crate::supervisor::{Buffers, Supervisor, refuse};
 use insula_sys::fork::{self, Child};
@@ -32,6 +33,7 @@ impl Supervisor {
             Source::ContainerIntermediate(id) => self.container_intermediate_ended(id),
             Source::ContainerMain(id) => self.container_ended(id),
             Source::ContainerMemory(id) => self.container_memory(id),
+            Source::ContainerCall(id) => self.runtime_answered(id),
             Source::ContainerOutput(id, which) => self.container_output(id, *which),
             Source::ExecChild(id) => self.exec_report(*id),
             Source::ExecIntermediate(id) => self.exec_intermediate_ended(*id),
@@ -56,7 +58,15 @@ impl Supervisor {
             return;
         }
         match receive(socket) {
-            Some((Report::Cloned(pid), _)) => self.container_cloned(id, pid),
+            Some((Report::Cloned(pid), _)) => self.container_cloned(id, pid, true),
+            Some((Report::Bundle, descriptors)) => self.container_bundled(id, descriptors),
+            Some((
+                Report::Adopted {
+                    pid,
+                    own_pid_namespace,
+                },
+                _,
+            )) => self.container_cloned(id, pid, own_pid_namespace),
             Some((Report::Terminal, descriptors)) => self.container_terminal(id, descriptors),
             Some((Report::Built, _)) => {
                 let Ok(container) = self.container(id) else {
@@ -73,6 +83,7 @@ impl Supervisor {
                 container.program = program;
                 container.state = State::Created;
                 let (pid, pending) = (container.pid(), container.pending.take());
+                self.watch_outputs(id);
                 self.reply_pending(pending, Ok(Answer::Created { pid }));
             }
             Some((Report::Failed(failure), _)) => self.container_failed(id, failure),
@@ -82,19 +93,44 @@ impl Supervisor {
     }
 
     /// The child that will be the main process exists.
-    fn container_cloned(&mut self, id: &str, pid: i32) {
+    fn container_cloned(&mut self, id: &str, pid: i32, own_pid_namespace: bool) {
         let opened = adopt_child(pid);
         let Ok(container) = self.container(id) else {
             return;
         };
         match opened {
             Ok(child) if container.main.is_none() => {
-                container.own_pid_namespace = true;
+                container.own_pid_namespace = own_pid_namespace;
                 container.main = Some(child);
                 self.watch_container_main(id);
             }
             Ok(_) => {}
             Err(error) => self.container_failed(id, system_failure("clone", &error)),
+        }
+    }
+
+    /// The mount namespace of a runtime's bundle arrived.
+    fn container_bundled(&mut self, id: &str, descriptors: Vec<OwnedFd>) {
+        if let Ok(container) = self.container(id)
+            && let Some(external) = &mut container.external
+        {
+            external.mounts = descriptors.into_iter().next();
+        }
+    }
+
+    /// Reads the outputs of a runtime's container from now on: before, they may
+    /// hold what the runtime has to say.
+    fn watch_outputs(&mut self, id: &str) {
+        let Some(container) = self.containers.get(id) else {
+            return;
+        };
+        for output in &container.outputs {
+            let source = Source::ContainerOutput(id.to_owned(), output.which);
+            if !self.poll.watches(&source)
+                && let Err(error) = self.poll.add(source, &output.fd)
+            {
+                eprintln!("the output of container {id} cannot be watched: {error}");
+            }
         }
     }
 
@@ -128,10 +164,11 @@ impl Supervisor {
 
     /// A step of the child failed. A container that was being created is
     /// forgotten; one that was being started has ended.
-    fn container_failed(&mut self, id: &str, failure: Failure) {
+    pub fn container_failed(&mut self, id: &str, failure: Failure) {
         let Ok(container) = self.container(id) else {
             return;
         };
+        let failure = explain(container, failure);
         let pending = container.pending.take();
         let starting = matches!(container.state, State::Starting);
         self.unwatch_container(id);
@@ -187,7 +224,8 @@ impl Supervisor {
         true
     }
 
-    fn container_runs(&mut self, id: &str) {
+    /// A container's program runs.
+    pub fn container_runs(&mut self, id: &str) {
         let Ok(container) = self.container(id) else {
             return;
         };
@@ -208,10 +246,16 @@ impl Supervisor {
             .values()
             .flat_map(|exec| [&exec.main, &exec.intermediate]);
         let reaper = self.pod.iter().map(|pod| &pod.reaper);
+        let externals = self
+            .containers
+            .values()
+            .filter_map(|it| it.external.as_ref());
+        let callers = externals.filter_map(External::caller);
         containers
             .chain(execs)
             .chain(reaper)
             .flatten()
+            .chain(callers)
             .map(|child| child.pid)
             .collect()
     }
@@ -257,7 +301,7 @@ impl Supervisor {
         self.poll
             .remove(&Source::ContainerIntermediate(id.to_owned()), &child.pidfd);
         let code = reap(&child);
-        if container.own_pid_namespace {
+        if container.own_pid_namespace || container.external.is_some() {
             return;
         }
         match (&container.state, take_outcome(&container.outcome, &known)) {

@@ -5,6 +5,7 @@ use crate::exec::Cause;
 use crate::launch::report::{Go, step};
 use crate::pod;
 use crate::poll::Source;
+use crate::runtime::{Verb, kill_group};
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork;
@@ -151,7 +152,13 @@ impl Supervisor {
         }
         container.state = State::Starting;
         container.pending = Some(id);
-        let _ = container.tell(Go::Start);
+        if container.external.is_none() {
+            let _ = container.tell(Go::Start);
+            return Ok(());
+        }
+        if let Err(failure) = self.call_runtime(container_id, Verb::Start) {
+            self.container_failed(container_id, failure);
+        }
         Ok(())
     }
 
@@ -172,6 +179,10 @@ impl Supervisor {
         // What it dies of from now on is our doing.
         container.outlive_kills();
         let by_cgroup = container.cgroup.kill_now();
+        if let (Some(_), Some(maker)) = (&container.external, &container.intermediate) {
+            // A runtime that has not answered yet, with its children.
+            kill_group(maker);
+        }
         for child in [&container.main, &container.intermediate]
             .into_iter()
             .flatten()
@@ -188,6 +199,11 @@ impl Supervisor {
         if !matches!(container.state, State::Exited(_)) {
             let message = format!("the container is {}, not exited", container.state.name());
             return Err(refuse(FailureKind::WrongState, "forget", message));
+        }
+        if container.external.is_some() {
+            self.call_runtime(container_id, Verb::Delete)?;
+            self.container(container_id)?.pending = Some(id);
+            return Ok(());
         }
         self.containers.remove(container_id);
         self.done(id);

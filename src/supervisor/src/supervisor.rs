@@ -4,6 +4,7 @@ use crate::container::Container;
 use crate::exec::{Cause, Exec};
 use crate::pod::Pod;
 use crate::poll::{Poll, Source};
+use crate::runtime::External;
 use insula_sys::fork::SingleThread;
 use insula_sys::{Result, fork, seqpacket};
 use insula_wire::channel::{Packet, RequestReader};
@@ -29,6 +30,10 @@ pub struct Supervisor {
     pub buffers: Buffers,
     /// The number of the next copy of an output.
     pub next_copy: u64,
+    /// Orphans become children of this process.
+    pub subreaper: bool,
+    /// When to look for orphans again.
+    orphans: Option<Duration>,
     listener: OwnedFd,
     daemon: Option<Daemon>,
     ending: bool,
@@ -73,6 +78,8 @@ impl Supervisor {
             execs: BTreeMap::new(),
             buffers: Buffers::default(),
             next_copy: 0,
+            subreaper: false,
+            orphans: None,
             listener,
             daemon: None,
             ending: false,
@@ -90,6 +97,7 @@ impl Supervisor {
                 self.handle(&source)?;
             }
             self.keep_deadlines();
+            self.orphans = self.reap_orphans();
         }
         if let Some(reaper) = self.pod.and_then(|pod| pod.reaper) {
             fork::send_signal(reaper.pidfd.as_fd(), 9)?;
@@ -209,8 +217,14 @@ impl Supervisor {
             .values()
             .filter_map(Container::drain_deadline);
         let execs = self.execs.values().filter_map(Exec::due);
-        let next = drains.chain(execs).min();
+        let externals = self
+            .containers
+            .values()
+            .filter_map(|it| it.external.as_ref());
+        let calls = externals.filter_map(External::due);
+        let next = drains.chain(execs).chain(calls).min();
         let until = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let until = until.into_iter().chain(self.orphans).min();
         let idle = (self.buffers.input.capacity() > 0).then_some(IDLE);
         match (until, idle) {
             (Some(until), Some(idle)) => Some(until.min(idle)),
@@ -223,6 +237,12 @@ impl Supervisor {
         for exec in self.execs.values_mut() {
             if exec.due().is_some_and(|due| due <= now) {
                 exec.kill(Cause::Deadline);
+            }
+        }
+        let externals = self.containers.values_mut();
+        for external in externals.filter_map(|it| it.external.as_mut()) {
+            if external.due().is_some_and(|due| due <= now) {
+                external.expire();
             }
         }
         let late: Vec<String> = self

@@ -49,6 +49,7 @@ fn what_is_prepared_is_named_in_the_bundle() {
                 "/root",
                 json!({"path": "/run/insula/pods/p/rootfs", "readonly": true}),
             ),
+            ("/ociVersion", json!("1.0.2")),
             ("/linux/cgroupsPath", json!("/kubepods/c1/container")),
             ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})),
             ("/mounts/0/type", json!("proc")),

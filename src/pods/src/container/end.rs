@@ -1,6 +1,6 @@
 //! Ending a container, and removing what is left of one.
 
-use super::Container;
+use super::{Container, external};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -108,7 +108,7 @@ pub(crate) async fn remove(
         let request = Request::Forget {
             container_id: id.to_string(),
         };
-        let deadline = pod.env.config.deadlines.supervisor;
+        let deadline = external::deadline(&pod, &container.plan);
         // One that it does not know is one it has forgotten.
         match link
             .try_ask("forget a container", request, &[], deadline)

@@ -10,7 +10,7 @@
 //! exists: its own part, then that of the phase before it. What cannot be
 //! undone is reported; the container's name is free again in any case.
 
-use super::{image_mounts, seed, volumes};
+use super::{external, image_mounts, seed, volumes};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -198,6 +198,7 @@ impl Rooted {
             cgroup_path: &pod.container_cgroup(id),
             apparmor: &apparmor,
             selinux_level: pod.selinux_level(),
+            runtime: pod.env.config.handlers.find(&pod.spec.runtime_handler)?,
         })?;
         if plan.process.oom_score_adj.is_none() {
             tracing::warn!(
@@ -341,7 +342,9 @@ impl Grouped {
             true => self.group.descriptors(),
             false => Vec::new(),
         };
+        let config = external::config(pod, plan, born_in_cgroup)?;
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memfd.as_fd()];
+        descriptors.extend(config.as_ref().map(|config| config.as_fd()));
         descriptors.extend(&groups);
         descriptors.push(self.before.before.rootfs.mount.as_fd());
         descriptors.extend(self.sources.iter().map(|source| source.as_fd()));
@@ -375,6 +378,7 @@ impl Grouped {
         let placed = Request::Placed {
             container_id: id.to_string(),
         };
+        let deadline = external::deadline(pod, plan);
         match link.ask(&stage, placed, &placed_in, deadline).await? {
             (Answer::Created { pid }, _) => Ok(pid),
             (other, _) => Err(unexpected(&stage, &other)),

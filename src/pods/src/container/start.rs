@@ -1,6 +1,6 @@
 //! Letting a created container run.
 
-use super::{Container, end};
+use super::{Container, end, external};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files;
@@ -35,7 +35,7 @@ pub(crate) async fn start(
     let request = Request::Start {
         container_id: container.id.to_string(),
     };
-    let deadline = pod.env.config.deadlines.supervisor;
+    let deadline = external::deadline(&pod, &container.plan);
     match link.try_ask(&stage, request, &[], deadline).await {
         Ok(Ok((Answer::Started { pid, started_at }, _))) => Ok(Started {
             pid,

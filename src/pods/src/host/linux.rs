@@ -5,6 +5,7 @@ use super::cdi;
 use super::relabel;
 use super::{Group, Host, PlanRequest, Process, Tree};
 use crate::config::PodsConfig;
+use crate::container::external;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::ids::PodId;
@@ -23,7 +24,7 @@ use insula_oci::cdi::Directories;
 use insula_sys::supervisor::SealedProgram;
 use insula_sys::{mount, namespace, seqpacket};
 use insula_wire::LaunchPlan;
-use insula_wire::plan::CgroupResources;
+use insula_wire::plan::{CgroupResources, ExternalRuntime};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -238,7 +239,16 @@ impl Host for LinuxHost {
             filters: &self.filters,
             host: facts,
         };
-        insula_isolators::plan(request.container, &view).map_err(plan_error)
+        let mut plan = insula_isolators::plan(request.container, &view).map_err(plan_error)?;
+        if let Some(runtime) = request.runtime {
+            external::check(&plan, runtime)?;
+            plan.runtime = Some(ExternalRuntime {
+                program: external::program(runtime)?,
+                seccomp: insula_isolators::seccomp::document(request.container, &view)
+                    .map_err(|refusal| invalid(refusal.to_string()))?,
+            });
+        }
+        Ok(plan)
     }
 
     fn plan_resources(&self, want: &Resources) -> Result<CgroupResources> {

@@ -9,6 +9,7 @@
 //! what exists, the last part first.
 
 use super::{files as pod_files, plan, resources};
+use crate::container::external;
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
@@ -370,9 +371,11 @@ fn check_handler(pod: &Pod) -> Result<()> {
     }
     match external {
         None => Ok(()),
+        Some(runtime) if external::program(runtime)?.namespaced => Ok(()),
         Some(runtime) => Err(Error::FailedPrecondition(format!(
-            "runtime handler {:?}: this build does not execute containers with {} yet",
+            "runtime handler {:?}: {} does not say that its containers are Linux namespaces (`{} features`), and others are not supported",
             pod.spec.runtime_handler,
+            runtime.path.display(),
             runtime.path.display()
         ))),
     }

@@ -43,9 +43,6 @@ pub struct Birth<'a> {
     pub enters: Option<&'a Cgroup>,
 }
 
-/// Largest plan that is read.
-const MAX_PLAN: u64 = 16 << 20;
-
 // === impl Birth ===
 
 impl Birth<'_> {
@@ -64,7 +61,7 @@ impl Birth<'_> {
         if let Some(cgroup) = self.enters {
             step("enter cgroup", cgroup.enter_legacy())?;
         }
-        let plan = self.read_plan()?;
+        let plan = super::read_plan(&self.plan)?;
         identity::set_oom_score(&plan.process)?;
         identity::declare_labels(&plan.process)?;
         identity::make_keyring()?;
@@ -94,12 +91,6 @@ impl Birth<'_> {
             keep.extend(streams.descriptors());
         }
         super::close_inherited(&keep)
-    }
-
-    fn read_plan(&self) -> Result<LaunchPlan, Failure> {
-        let plan = step("read plan", fd::duplicate(&self.plan))?;
-        let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
-        serde_json::from_slice(&content).map_err(|error| malformed("read plan", error.to_string()))
     }
 
     /// For the process that is cloned later; this one stays where it is. The

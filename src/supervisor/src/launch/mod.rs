@@ -16,8 +16,10 @@
 //! Everything runs single-threaded in a copy of the supervisor that never
 //! returns: it ends in execve(2) or in [`exit_now`](insula_sys::fork::exit_now).
 
+pub mod bundle;
 pub mod container;
 pub mod exec;
+pub mod external;
 pub mod filter;
 pub mod identity;
 pub mod outside;
@@ -28,13 +30,24 @@ pub mod streams;
 
 use crate::launch::filter::Filter;
 use crate::launch::program::Program;
-use crate::launch::report::step;
+use crate::launch::report::{malformed, step};
 use insula_sys::fork::{SingleThread, exit_now, fork_beside};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, fd};
+use insula_wire::LaunchPlan;
 use insula_wire::message::Failure;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+
+/// Largest plan that is read.
+const MAX_PLAN: u64 = 16 << 20;
+
+/// Reads a plan. Only children do: see the messages' `Create`.
+fn read_plan(plan: &OwnedFd) -> Result<LaunchPlan, Failure> {
+    let plan = step("read plan", fd::duplicate(plan))?;
+    let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
+    serde_json::from_slice(&content).map_err(|error| malformed("read plan", error.to_string()))
+}
 
 /// Closes what a child has no use for. 0, 1 and 2 stay taken until the
 /// container's streams replace them: else the next descriptor that is opened

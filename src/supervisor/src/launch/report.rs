@@ -17,6 +17,16 @@ pub enum Report {
     /// The root is built, and hooks are to be run on the node before it is
     /// entered.
     Built,
+    /// The bundle of an external runtime was made; its mount namespace travels
+    /// with this.
+    Bundle,
+    /// An external runtime has made the container.
+    Adopted {
+        /// Its process's id on the host.
+        pid: i32,
+        /// That is the first one of a PID namespace of its own.
+        own_pid_namespace: bool,
+    },
     /// The master of the container's terminal travels with this.
     Terminal,
     /// All is done but the execve(2) of this program.

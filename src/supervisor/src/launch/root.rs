@@ -171,7 +171,7 @@ fn mount_one<'a>(
 
 /// A mount of one directory of an attached mount, which is taken off again:
 /// before Linux 6.15 a detached mount cannot be cloned.
-fn take_directory(whole: &OwnedFd, path: &str) -> insula_sys::Result<OwnedFd> {
+pub fn take_directory(whole: &OwnedFd, path: &str) -> insula_sys::Result<OwnedFd> {
     let directory = open_in_root(whole.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
     let part = mount::clone_tree_at(&directory, "".as_ref(), false)?;
     mount::take_off(whole.as_fd())?;
@@ -192,7 +192,8 @@ pub fn label_option<'l>(kind: &str, label: Option<&'l str>) -> Option<(&'l str, 
         .map(|label| ("context", Some(label)))
 }
 
-fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {
+/// Gives a mount the attributes and the propagation that it shall have.
+pub fn set_attributes(source: &OwnedFd, wanted: &Mount) -> insula_sys::Result<()> {
     let asked = &wanted.attributes;
     let propagation = match wanted.propagation {
         Propagation::Private => Some(mount::Propagation::Private),

@@ -50,6 +50,13 @@ pub struct Terminal {
     pub terminal: OwnedFd,
 }
 
+/// Gives a new terminal a size.
+pub fn set_size(terminal: &OwnedFd) -> Result<(), Failure> {
+    let sized = rustix::termios::tcsetwinsize(terminal, SIZE)
+        .map_err(|errno| Error::new("ioctl(TIOCSWINSZ, 80x24)", errno));
+    step("make terminal", sized)
+}
+
 /// Size of a terminal until somebody looks at it: what terminals have had since
 /// there were any. Zero by zero makes some programs divide by it.
 const SIZE: Winsize = Winsize {
@@ -102,9 +109,7 @@ impl Terminal {
         let owned = rustix::fs::fchown(&terminal, Some(Uid::from_raw(owner)), None::<Gid>)
             .map_err(|errno| Error::new(format!("fchown(terminal, {owner}, -1)"), errno));
         step(name, owned)?;
-        let sized = rustix::termios::tcsetwinsize(&terminal, SIZE)
-            .map_err(|errno| Error::new("ioctl(TIOCSWINSZ, 80x24)", errno));
-        step(name, sized)?;
+        set_size(&terminal)?;
         Ok(Self { master, terminal })
     }
 

@@ -1,0 +1,270 @@
+//! Pods whose runtime handler is an external OCI runtime: what holds for others holds for them.
+//!
+//! Most of it are the tests of other files, run once more with crun and once more with runc.
+
+use super::{lifecycle, logs, namespaces, processes, recovery, resources, seccomp, security};
+use super::{streaming, supervisor_death, volumes};
+use crate::support::case::{case, cases};
+use crate::support::outcome::{check, check_contains, check_eq, skip};
+use crate::support::requests::{BUSYBOX, host_pod, mapped_pod, pod, sleeper};
+use crate::support::{Case, Node, Outcome, processes as ps};
+use insula_cri_api::v1::{ContainerState, StatusRequest};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Runs tests of other files with each of the runtimes.
+macro_rules! with_runtimes {
+    ($($file:ident::$test:ident),+ $(,)?) => {
+        vec![$(
+            with!("crun", $file::$test),
+            with!("runc", $file::$test)
+        ),+]
+    };
+}
+
+macro_rules! with {
+    ($runtime:literal, $file:ident::$test:ident) => {
+        case(
+            concat!(
+                "handlers::",
+                $runtime,
+                "_",
+                stringify!($file),
+                "_",
+                stringify!($test)
+            ),
+            async |node: &mut Node| {
+                use_runtime(node, $runtime).await?;
+                $file::$test(node).await
+            },
+        )
+    };
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = cases![
+        a_name_for_the_native_runtime,
+        an_unknown_handler_is_refused,
+        a_missing_program_is_told_and_its_pods_are_refused,
+        a_runtime_that_fails_is_quoted,
+        a_runtime_that_hangs_is_killed,
+        what_an_external_runtime_cannot_do_is_refused,
+        crun_leaves_nothing_when_its_supervisor_is_killed,
+        runc_leaves_nothing_when_its_supervisor_is_killed,
+    ];
+    cases.extend(with_runtimes![
+        lifecycle::a_pod_and_its_container_live_and_go,
+        lifecycle::stop_sends_the_stop_signal_and_then_kills,
+        lifecycle::a_running_pod_is_removed_with_all_it_has,
+        logs::both_streams_are_kept_apart,
+        logs::a_terminal_writes_to_standard_output_only,
+        recovery::pods_logs_and_exit_codes_survive_a_killed_daemon,
+        recovery::a_created_container_stays_created,
+        processes::an_exec_gives_back_streams_and_codes,
+        streaming::a_terminal_has_the_clients_size,
+        streaming::several_clients_are_attached_at_once,
+        resources::a_container_out_of_memory_is_told_so,
+        resources::limits_are_updated_all_or_none,
+        resources::devices_are_confined,
+        volumes::mounts_go_where_propagation_lets_them,
+        volumes::the_root_may_be_read_only,
+        volumes::sources_may_be_links_files_and_missing,
+        security::masked_and_read_only_paths_hold,
+        security::users_are_numbers_or_names_and_nothing_between,
+        security::capabilities_are_what_was_asked_for,
+        security::no_new_privileges_holds,
+        seccomp::the_default_profile_refuses_what_programs_do_not_need,
+        seccomp::filters_are_for_execs_and_outlive_the_daemon,
+        namespaces::the_pods_pid_namespace,
+        namespaces::the_nodes_pid_namespace,
+        namespaces::another_containers_pid_namespace,
+        namespaces::host_names,
+        supervisor_death::only_the_pod_of_a_killed_supervisor_ends,
+    ]);
+    cases
+}
+
+/// Has all pods of the node run by a runtime from now on.
+async fn use_runtime(node: &mut Node, name: &str) -> Outcome {
+    let program = format!("/usr/bin/{name}");
+    if !Path::new(&program).exists() {
+        return skip(format!("{program} is not installed: hack/packages"));
+    }
+    if node.handler != name {
+        node.add_handler(name, Path::new(&program))?;
+    }
+    name.clone_into(&mut node.handler);
+    node.restart().await
+}
+
+/// Has all pods of the node run by a script, of which `$verb` is the command.
+async fn use_script(node: &mut Node, name: &str, timeout: u32, script: &str) -> Outcome {
+    let program = node.path(name);
+    let begin = "#!/bin/sh\n\
+        [ \"$1\" = --version ] && { echo \"runc version of a test\"; exit; }\n\
+        [ \"$1\" = features ] && exit 1\n\
+        for verb; do case $verb in create|start|delete) break;; esac; done\n";
+    std::fs::write(&program, format!("{begin}{script}\n"))?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    node.add_handler(name, &program)?;
+    let file = node.path("config.toml");
+    let before = std::fs::read_to_string(&file)?;
+    std::fs::write(file, format!("{before}timeout = {timeout}\n"))?;
+    name.clone_into(&mut node.handler);
+    node.restart().await
+}
+
+async fn a_name_for_the_native_runtime(node: &mut Node) -> Outcome {
+    let file = node.path("config.toml");
+    let before = std::fs::read_to_string(&file)?;
+    std::fs::write(
+        file,
+        before + "\n[runtimes.test-handler]\ntype = \"native\"\n",
+    )?;
+    node.restart().await?;
+    "test-handler".clone_into(&mut node.handler);
+    let pod = node.run_pod(host_pod("named")).await?;
+    let id = node.run(&pod, sleeper("main")).await?;
+    check_eq!(
+        node.shell(&id, "echo works").await?.as_str(),
+        "works\n",
+        "an exec"
+    );
+    let status = node.pod_status(&pod.id).await?;
+    check_eq!(
+        status.runtime_handler.as_str(),
+        "test-handler",
+        "the handler in the status"
+    );
+    let status = node.runtime()?.status(StatusRequest::default()).await?;
+    let handlers = status.into_inner().runtime_handlers;
+    let of = |name: &str| {
+        handlers
+            .iter()
+            .find(|it| it.name == name)
+            .and_then(|it| it.features)
+    };
+    check!(of("").is_some(), "the default handler is not in the status");
+    check_eq!(
+        of("test-handler"),
+        of(""),
+        "features of the native runtime's other name"
+    );
+    Ok(())
+}
+
+async fn an_unknown_handler_is_refused(node: &mut Node) -> Outcome {
+    "kata".clone_into(&mut node.handler);
+    let refusal = node.refused_pod(host_pod("unknown")).await?;
+    check_contains!(refusal, "InvalidArgument: ");
+    check_contains!(refusal, "\"kata\" is not configured");
+    check_contains!(refusal, "\"native\"");
+    Ok(())
+}
+
+async fn a_missing_program_is_told_and_its_pods_are_refused(node: &mut Node) -> Outcome {
+    node.add_handler("gone", Path::new("/nowhere/gone"))?;
+    node.restart().await?;
+    check_contains!(node.log(), "a runtime handler cannot be used");
+    "gone".clone_into(&mut node.handler);
+    let refusal = node.refused_pod(host_pod("gone")).await?;
+    check_contains!(refusal, "FailedPrecondition: ");
+    check_contains!(refusal, "/nowhere/gone: No such file or directory");
+    let request = StatusRequest { verbose: true };
+    let status = node.runtime()?.status(request).await?.into_inner();
+    let doctor = status.info.get("doctor").cloned().unwrap_or_default();
+    check_contains!(doctor, "runtime handler gone");
+    Ok(())
+}
+
+async fn a_runtime_that_fails_is_quoted(node: &mut Node) -> Outcome {
+    use_script(node, "failing", 30, "echo 'no such luck' >&2; exit 3").await?;
+    node.pull(BUSYBOX).await?;
+    let pod = node.run_pod(host_pod("failing")).await?;
+    let refusal = node.refused_container(&pod, sleeper("main")).await?;
+    check_contains!(refusal, "failing create: no such luck");
+    check_eq!(
+        node.containers().await?.len(),
+        0,
+        "containers that are left"
+    );
+    Ok(())
+}
+
+async fn a_runtime_that_hangs_is_killed(node: &mut Node) -> Outcome {
+    use_script(node, "hanging", 1, "sleep 7654 & sleep 7654").await?;
+    node.pull(BUSYBOX).await?;
+    let pod = node.run_pod(host_pod("hanging")).await?;
+    let refusal = node.refused_container(&pod, sleeper("main")).await?;
+    check_contains!(
+        refusal,
+        "hanging create: it did not end within 1000 ms and was killed"
+    );
+    let left: Vec<_> = ps::all()
+        .into_iter()
+        .filter(|process| process.command.contains("sleep 7654"))
+        .collect();
+    check!(
+        left.is_empty(),
+        "what the runtime has started lives: {left:?}"
+    );
+    Ok(())
+}
+
+async fn what_an_external_runtime_cannot_do_is_refused(node: &mut Node) -> Outcome {
+    use_runtime(node, "crun").await?;
+    let status = node.runtime()?.status(StatusRequest::default()).await?;
+    let handlers = status.into_inner().runtime_handlers;
+    let crun = handlers.iter().find(|handler| handler.name == "crun");
+    let features = crun.and_then(|handler| handler.features);
+    check!(
+        features.is_some_and(|features| !features.user_namespaces),
+        "features of crun: {features:?}"
+    );
+    let refusal = node.refused_pod(mapped_pod(pod("mapped"))).await?;
+    check_contains!(refusal, "InvalidArgument: ");
+    check_contains!(refusal, "no user namespaces of their own");
+    use_script(node, "vm", 30, "exit 1").await?;
+    let program = node.path("vm");
+    std::fs::write(
+        &program,
+        "#!/bin/sh\n[ $1 = --version ] && echo vm 1 || echo '{}'\n",
+    )?;
+    node.restart().await?;
+    let refusal = node.refused_pod(host_pod("vm")).await?;
+    check_contains!(
+        refusal,
+        "does not say that its containers are Linux namespaces"
+    );
+    Ok(())
+}
+
+async fn crun_leaves_nothing_when_its_supervisor_is_killed(node: &mut Node) -> Outcome {
+    use_runtime(node, "crun").await?;
+    a_killed_supervisor_leaves_nothing(node).await
+}
+
+async fn runc_leaves_nothing_when_its_supervisor_is_killed(node: &mut Node) -> Outcome {
+    use_runtime(node, "runc").await?;
+    a_killed_supervisor_leaves_nothing(node).await
+}
+
+/// The runtime's own state goes with the mount namespace that it is in; that
+/// nothing else is left is proved when the node is taken down.
+async fn a_killed_supervisor_leaves_nothing(node: &mut Node) -> Outcome {
+    let pod = node.run_pod(pod("killed")).await?;
+    let id = node.run(&pod, sleeper("main")).await?;
+    let created = node.create(&pod, sleeper("created")).await?;
+    let pid = node.pid(&id).await?;
+    let supervisor = node.supervisor(&pod).await?;
+    node.kill()?;
+    ps::kill(supervisor)?;
+    node.start().await?;
+    for container in [&id, &created] {
+        let status = node.wait_for_end(container).await?;
+        check_eq!(status.state(), ContainerState::ContainerExited, "state");
+        check_eq!(status.exit_code, 137, "exit code");
+    }
+    check!(ps::read(pid).is_none(), "the container's process lives");
+    Ok(())
+}
