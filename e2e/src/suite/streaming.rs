@@ -227,7 +227,7 @@ pub(super) async fn a_terminal_has_the_clients_size(node: &mut Node) -> Outcome 
     Ok(())
 }
 
-pub(super) async fn several_clients_are_attached_at_once(node: &mut Node) -> Outcome {
+async fn several_clients_are_attached_at_once(node: &mut Node) -> Outcome {
     let mut config = script("main", "while read line; do echo \"heard $line\"; done");
     config.stdin = true;
     let id = container(node, config).await?;
@@ -249,7 +249,7 @@ pub(super) async fn several_clients_are_attached_at_once(node: &mut Node) -> Out
     Ok(())
 }
 
-async fn input_once_ends_with_its_client(node: &mut Node) -> Outcome {
+pub(super) async fn input_once_ends_with_its_client(node: &mut Node) -> Outcome {
     let mut config = script("main", "cat; echo end of input; exit 5");
     config.stdin = true;
     config.stdin_once = true;

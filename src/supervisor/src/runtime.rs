@@ -135,6 +135,12 @@ impl Supervisor {
         if !self.subreaper {
             return None;
         }
+        // What is being made has a child already that is not known yet.
+        let making = self.execs.values().any(|exec| exec.intermediate.is_some())
+            || self.containers.values().any(|it| it.intermediate.is_some());
+        if making {
+            return Some(ORPHANS);
+        }
         let own = rustix::process::getpid().as_raw_nonzero();
         let list = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
         let known = self.known_children();
