@@ -2,7 +2,6 @@
 # Sourced by hack/kube; everything is in $dir.
 
 programs=(insula etcd kube-apiserver kube-controller-manager kube-scheduler kubelet)
-node=insula-node
 . "$repo/hack/kube-node.sh"
 . "$repo/hack/kube-config.sh"
 
@@ -146,6 +145,7 @@ node_main() {
   local name
   mkdir -p "$dir"/{pid,stopped,static-pods}
   node_network
+  node_names "$dir"
   node_directories "$dir"
   write_certificates
   write_configuration

@@ -1,6 +1,16 @@
 # What a machine needs to be a node, in namespaces of its own. Sourced by hack/kube and hack/node-suite.
 
+node=insula-node
 node_address=10.200.0.2
+
+# node_names DIR: kubelet looks its own name up before it registers. Others end at once: a name server
+# that nothing leads to would hold up everybody for 20 seconds.
+node_names() {
+  { cat /etc/hosts && echo "$node_address $node"; } >"$1/hosts"
+  echo 'nameserver 127.0.0.1' >"$1/resolv.conf"
+  mount --bind "$1/hosts" /etc/hosts
+  mount --bind "$1/resolv.conf" "$(realpath /etc/resolv.conf)"
+}
 
 # Kubelet and the API server want an address that is not loopback's, and a default route to find it.
 node_network() {

@@ -24,7 +24,7 @@ probe tcp 'tcpSocket: {port: 8080}' netexec
 probe grpc 'grpc: {port: 5000}' grpc-health-checking
 probe exec-fails 'exec: {command: [test, -e, /no-such-file]}' pause
 probe exec-hangs 'timeoutSeconds: 1, exec: {command: [sleep, "60"]}' pause
-probe http-fails 'httpGet: {port: 8080, path: /no-such-page}' netexec
+probe http-fails 'httpGet: {port: 8080, path: "/echo?code=500&msg=no"}' netexec
 probe tcp-fails 'tcpSocket: {port: 8099}' netexec
 probe grpc-fails 'grpc: {port: 5000, service: no-such-service}' grpc-health-checking
 ready pod/exec pod/http pod/tcp pod/grpc

@@ -124,8 +124,7 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// Names of the groups directly below a path.
     fn groups_below(&self, path: &str) -> Result<Vec<String>>;
 
-    /// Counters of the interfaces of network namespaces, without `lo`; one
-    /// result for each.
+    /// Counters of all interfaces of network namespaces; one result for each.
     fn interface_counters(&self, namespaces: &[PathBuf]) -> Vec<Result<Vec<InterfaceUsage>>>;
 
     /// What a cgroup of ours that always exists uses, to see what can be

@@ -52,7 +52,7 @@ pub struct PodStats {
     pub nano_cores: Option<u64>,
     /// Processes of all its containers; threads do not count.
     pub processes: Option<u64>,
-    /// Of its network interfaces, without `lo`; empty on the host's network.
+    /// Of its network interfaces, `lo` too; empty on the host's network.
     pub interfaces: Vec<InterfaceUsage>,
     /// Of each of its running containers.
     pub containers: Vec<ContainerStats>,

@@ -308,11 +308,7 @@ impl Host for LinuxHost {
             let lost = || Error::internal(stage, "the thread that reads them is gone");
             let found = counters.next().ok_or_else(lost)?;
             let found = found.map_err(|error| Error::internal(stage, error))?;
-            Ok(found
-                .into_iter()
-                .filter(|interface| interface.name != "lo")
-                .map(interface_usage)
-                .collect())
+            Ok(found.into_iter().map(interface_usage).collect())
         };
         opened.into_iter().map(read).collect()
     }

@@ -20,7 +20,7 @@ pub struct PodMetrics {
     pub status: Arc<PodStatus>,
     /// When it was measured, nanoseconds since the epoch.
     pub timestamp: i64,
-    /// Of its network interfaces, without `lo`; empty on the host's network.
+    /// Of its network interfaces, `lo` too; empty on the host's network.
     pub interfaces: Vec<InterfaceUsage>,
     /// Of each of its running containers.
     pub containers: Vec<ContainerMetrics>,

@@ -12,6 +12,8 @@ use insula_isolators::details::DeviceIo;
 use insula_isolators::spec::Resources;
 use insula_pods::{Capacity, ContainerMetrics, Device, InterfaceUsage, Measured, PodMetrics};
 
+use super::stats::LOOPBACK;
+
 /// Labels of every metric, in the order of their values.
 const LABELS: [&str; 5] = ["pod", "namespace", "container", "id", "image"];
 
@@ -94,7 +96,9 @@ pub fn pod(metrics: &PodMetrics) -> PodSandboxMetrics {
     let mut samples = Vec::new();
     for family in families::all() {
         if let Read::Interface(read) = family.read {
-            for interface in &metrics.interfaces {
+            // As with cAdvisor, a pod's traffic with itself is no metric.
+            let seen = metrics.interfaces.iter().filter(|one| one.name != LOOPBACK);
+            for interface in seen {
                 let own = vec![interface.name.clone()];
                 let value = read(interface);
                 samples.push(family.sample(&labels, own, metrics.timestamp, value));

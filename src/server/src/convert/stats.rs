@@ -15,6 +15,9 @@ use insula_pods::{ContainerStats, FilesystemUsage, InterfaceUsage, PodStats};
 /// The interface that CNI gives a pod; kubelet shows its counters as the pod's.
 const DEFAULT_INTERFACE: &str = "eth0";
 
+/// Every pod has one: never the pod's own interface.
+pub(super) const LOOPBACK: &str = "lo";
+
 /// What one container uses.
 pub fn container(stats: &ContainerStats) -> Container {
     let spec = &stats.status.spec;
@@ -120,11 +123,13 @@ fn pressure(pressure: Pressure) -> PsiStats {
     }
 }
 
+/// The others are all that were found (`NetworkUsage` of the CRI), the loopback
+/// among them: kubelet hands them out in `/stats/summary` as they are, where an
+/// empty list would be no list.
 fn network(interfaces: &[InterfaceUsage], timestamp: i64) -> Option<NetworkUsage> {
-    let default = interfaces
-        .iter()
-        .find(|interface| interface.name == DEFAULT_INTERFACE)
-        .or(interfaces.first())?;
+    let named = |name: &str| interfaces.iter().find(|one| one.name == name);
+    let first = || interfaces.iter().find(|one| one.name != LOOPBACK);
+    let default = named(DEFAULT_INTERFACE).or_else(first)?;
     Some(NetworkUsage {
         timestamp,
         default_interface: Some(interface(default)),
@@ -189,8 +194,8 @@ mod tests {
     #[test]
     fn the_default_interface_is_eth0_else_the_first() {
         for (names, default, others) in [
-            (&["net1", "eth0"][..], "eth0", &["net1"][..]),
-            (&["net1", "net2"], "net1", &["net2"]),
+            (&["lo", "net1", "eth0"][..], "eth0", &["lo", "net1"][..]),
+            (&["lo", "net1", "net2"], "net1", &["lo", "net2"]),
         ] {
             let interfaces: Vec<_> = names.iter().map(|name| counters(name, 1)).collect();
             let usage = network(&interfaces, 5).unwrap();
@@ -203,5 +208,6 @@ mod tests {
             assert_eq!(rest, others);
         }
         assert_eq!(network(&[], 5), None);
+        assert_eq!(network(&[counters("lo", 1)], 5), None);
     }
 }

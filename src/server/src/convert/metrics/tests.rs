@@ -201,11 +201,15 @@ fn a_pod_has_the_samples_of_its_interfaces() {
         tx_errors: 7,
         tx_dropped: 8,
     };
+    let loopback = InterfaceUsage {
+        name: "lo".to_owned(),
+        ..interface.clone()
+    };
     let status = crate::convert::status::tests::a_pod();
     let shown = pod(&PodMetrics {
         status: std::sync::Arc::new(status),
         timestamp: 9,
-        interfaces: vec![interface],
+        interfaces: vec![loopback, interface],
         containers: Vec::new(),
     });
     assert_eq!(shown.metrics.len(), 8);
