@@ -37,16 +37,29 @@ node_directories() {
   mkdir -p /var/lib/kubelet /var/log/pods /var/log/containers
 }
 
+# node_runtime_group PID: the runtime has a cgroup of its own, /runtime, as a service has; kubelet shows
+# what it uses if it is told the group's name.
+node_runtime_group() {
+  local hierarchy file
+  while read -r hierarchy; do
+    mkdir -p "$hierarchy/runtime"
+    [ ! -e "$hierarchy/cpuset.cpus" ] || for file in cpuset.cpus cpuset.mems; do
+      cat "$hierarchy/$file" >"$hierarchy/runtime/$file"
+    done
+    echo "$1" >"$hierarchy/runtime/cgroup.procs"
+  done < <(findmnt -rn -t cgroup,cgroup2 -o TARGET | sort -u)
+}
+
 # What kubelet and its suite leave on purpose, for the next start: cgroups, and chains.
 node_forget_kubelet() {
   local family group
   # The suite has everybody moved to /system.
-  for group in /sys/fs/cgroup/*/system /sys/fs/cgroup/system; do
+  for group in /sys/fs/cgroup/{,*/}{system,runtime}; do
     [ -d "$group" ] || continue
     while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
   done
   find /sys/fs/cgroup -mindepth 1 -depth -type d \
-    '(' -path '*/kubepods*' -o -name kubelet -o -name system ')' -exec rmdir {} + 2>/dev/null || true
+    '(' -path '*/kubepods*' -o -name kubelet -o -name system -o -name runtime ')' -exec rmdir {} + 2>/dev/null || true
   for family in iptables ip6tables; do
     "$family-save" | grep -v KUBE- | "$family-restore"
   done
