@@ -50,16 +50,25 @@ node_runtime_group() {
   done < <(findmnt -rn -t cgroup,cgroup2 -o TARGET | sort -u)
 }
 
+# The suite has everybody moved to /system. Not at once: processes come and go meanwhile.
+node_forget_groups() {
+  local group pid
+  local ours=('(' -path '*/kubepods*' -o -name kubelet -o -name system -o -name runtime ')')
+  for _ in 1 2 3 4 5; do
+    for group in /sys/fs/cgroup/{,*/}{system,runtime}; do
+      [ -d "$group" ] || continue
+      while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
+    done
+    find /sys/fs/cgroup -mindepth 1 -depth -type d "${ours[@]}" -exec rmdir {} + 2>/dev/null || true
+    [ -n "$(find /sys/fs/cgroup -mindepth 1 -type d "${ours[@]}" -print -quit)" ] || return 0
+    sleep 0.3
+  done
+}
+
 # What kubelet and its suite leave on purpose, for the next start: cgroups, and chains.
 node_forget_kubelet() {
-  local family group
-  # The suite has everybody moved to /system.
-  for group in /sys/fs/cgroup/{,*/}{system,runtime}; do
-    [ -d "$group" ] || continue
-    while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
-  done
-  find /sys/fs/cgroup -mindepth 1 -depth -type d \
-    '(' -path '*/kubepods*' -o -name kubelet -o -name system -o -name runtime ')' -exec rmdir {} + 2>/dev/null || true
+  local family
+  node_forget_groups
   for family in iptables ip6tables; do
     "$family-save" | grep -v KUBE- | "$family-restore"
   done
