@@ -54,7 +54,7 @@ start_selinux() {
   for program in insula insula-pod; do mount --bind "/usr/local/lib/insula/$program" "/mnt/bin/$program"; done
   # Debian has plugins elsewhere than the policy knows them, and an engine may not ask for modules.
   chcon -t container_plugin_t /usr/lib/cni/*
-  modprobe -a overlay
+  modprobe -a overlay bridge veth
   # What hack/daemon makes, as /run/insula and /var/lib/insula are.
   mkdir /var/lib/insula-test
   chcon -t container_var_lib_t /var/lib/insula-test

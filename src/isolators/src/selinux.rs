@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-/// Where the kernel's side of SELinux is mounted.
+/// Where the kernel's side of SELinux is mounted, if one may look.
 const SELINUXFS: &str = "/sys/fs/selinux";
 /// Where the policies and the choice among them are.
 const POLICIES: &str = "/etc/selinux";
@@ -256,19 +256,24 @@ impl fmt::Display for Label {
 impl Policy {
     /// What the loaded policy says; `None` where SELinux is off. Reads files.
     /// A label counts only if the kernel takes it for valid.
+    ///
+    /// The reference policy keeps container engines out of selinuxfs, so what
+    /// can be known without it is not asked there.
     pub fn detect() -> Option<Self> {
-        let kernel = Path::new(SELINUXFS);
-        if !kernel.join("enforce").exists() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if !has_selinuxfs(&mounts) {
             return None;
         }
-        let levels = fs::read_to_string(kernel.join("mls")).is_ok_and(|text| text.trim() == "1");
+        // Without a policy it is no label but "kernel".
+        let own = Label::parse(&own_label().ok()?)?;
+        let levels = own.level.is_some();
         let config = fs::read_to_string(Path::new(POLICIES).join("config")).unwrap_or_default();
         let of_policy = chosen_policy(&config)
             .map(|name| Path::new(POLICIES).join(name).join("contexts/lxc_contexts"))
             .and_then(|path| fs::read_to_string(path).ok())
             .and_then(|text| parse_container_contexts(&text));
         let usual = || Some((Label::parse(PROCESS)?, Label::parse(FILE)?));
-        let fits = |label: &Label| Self::fitting(label, levels);
+        let fits = |label: &Label| fitting(label, levels);
         let containers = [of_policy, usual()]
             .into_iter()
             .flatten()
@@ -289,21 +294,45 @@ impl Policy {
         let source = process.to_string();
         Some(allows(&source, label, "fifo_file", "write")? && allows(&source, label, "fd", "use")?)
     }
+}
 
-    /// The label with or without a level, as the policy has it, if it is valid.
-    fn fitting(label: &Label, levels: bool) -> Option<Label> {
-        let level = levels.then(|| label.level.clone().unwrap_or_else(|| "s0".to_owned()));
-        let label = Label {
-            level,
-            ..label.clone()
-        };
-        let mut check = fs::File::options()
-            .write(true)
-            .open(Path::new(SELINUXFS).join("context"))
-            .ok()?;
-        check.write_all(label.to_string().as_bytes()).ok()?;
-        Some(label)
-    }
+/// The label of this process.
+pub fn own_label() -> std::io::Result<String> {
+    let text = fs::read_to_string("/proc/thread-self/attr/current")?;
+    Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+}
+
+/// Whether the kernel's side of SELinux is mounted, by mountinfo
+/// (proc_pid_mountinfo(5)).
+fn has_selinuxfs(mounts: &str) -> bool {
+    mounts
+        .lines()
+        .filter_map(|line| line.split_once(" - "))
+        .any(|(_, kind)| kind.split(' ').next() == Some("selinuxfs"))
+}
+
+/// The label with or without a level, as the policy has it, if it is valid.
+fn fitting(label: &Label, levels: bool) -> Option<Label> {
+    let level = levels.then(|| label.level.clone().unwrap_or_else(|| "s0".to_owned()));
+    let label = Label {
+        level,
+        ..label.clone()
+    };
+    is_valid(&label.to_string()).then_some(label)
+}
+
+/// Whether the kernel takes a label for one: by declaring it for an execve(2)
+/// of a thread that ends without any. Nobody is kept from that who may give
+/// containers their labels, in contrast to `/sys/fs/selinux/context`.
+fn is_valid(label: &str) -> bool {
+    let label = label.to_owned();
+    let declare = move || {
+        let file = "/proc/thread-self/attr/exec";
+        let mut declared = fs::File::options().write(true).open(file)?;
+        declared.write_all(label.as_bytes())
+    };
+    let declared = std::thread::spawn(declare).join();
+    declared.is_ok_and(|written| written.is_ok())
 }
 
 /// Asks the loaded policy (security_compute_av(3), `/sys/fs/selinux/access`):
@@ -332,7 +361,9 @@ fn allows(source: &str, target: &str, class: &str, permission: &str) -> Option<b
 
 #[cfg(test)]
 mod tests {
-    use super::{Label, chosen_policy, is_range, level_of, parse_container_contexts};
+    use super::{
+        Label, chosen_policy, has_selinuxfs, is_range, level_of, parse_container_contexts,
+    };
 
     #[test]
     fn levels_are_told_from_what_is_none() {
@@ -383,6 +414,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(chosen_policy(config), want, "{config}");
+        }
+    }
+
+    #[test]
+    fn selinux_is_on_where_its_file_system_is_mounted() {
+        let mount = "29 23 0:22 / /sys/fs/selinux rw,nosuid,noexec,relatime shared:9 - selinuxfs selinuxfs rw";
+        let other = "30 23 0:23 / /sys/fs/selinuxfs rw - tmpfs selinuxfs rw";
+        for (mounts, want) in [
+            ("", false),
+            (other, false),
+            (mount, true),
+            (&*format!("{other}\n{mount}\n"), true),
+        ] {
+            assert_eq!(has_selinuxfs(mounts), want, "{mounts}");
         }
     }
 

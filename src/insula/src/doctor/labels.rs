@@ -2,7 +2,7 @@
 
 use super::Row;
 use insula_isolators::apparmor::{DEFAULT_PROFILE, parse_profiles};
-use insula_isolators::selinux::Policy;
+use insula_isolators::selinux::{Policy, own_label};
 use std::fs;
 use std::path::Path;
 
@@ -72,8 +72,8 @@ pub(super) fn selinux() -> Row {
 /// Whether the daemon runs in a domain that the policy knows as a container
 /// engine's: only of such a one may containers use the pipes.
 fn domain(name: &str, found: &str, policy: &Policy) -> Row {
-    let own = match fs::read_to_string("/proc/self/attr/current") {
-        Ok(own) => own.trim_end_matches(['\0', '\n']).to_owned(),
+    let own = match own_label() {
+        Ok(own) => own,
         Err(error) => {
             let lost = "whether containers may use the daemon's pipes is not known";
             return Row::warning(name, format!("{found}; own label: {error}"), lost);
