@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Tells what a run of critest showed, spec by spec.
 
-    critest-report.py [--focused] EXPECTED REPORT.json    results, one line each, and their number
+    critest-report.py [--focused] [--handler] EXPECTED REPORT.json    results, one line each, and their number
     critest-report.py --patterns EXPECTED                 the expected skips as patterns for ginkgo
 
 EXPECTED holds names of specs that are not run yet, under a [reason]. A spec that is skipped without
 being named there has failed, and so has one that is named there but does not exist. With --focused
-specs that were not selected are left out.
+specs that were not selected are left out. With --handler critest itself has skipped what the
+runtime of a handler says that it cannot do.
 """
 
 import json
@@ -15,6 +16,8 @@ import subprocess
 import sys
 
 PREFIX = "[k8s.io] "
+# What critest says where Status does not name a feature.
+LACKS = re.compile(r"does not implement recursive readonly mounts|which supports user namespaces")
 HEADING = re.compile(r"\[(.*?)\](?: unless (.*))?")
 
 
@@ -62,7 +65,7 @@ def read_report(path):
                 yield spec["LeafNodeType"], spec["State"], spec["RunTime"] / 1e9, message
 
 
-def judge(expected, specs, focused):
+def judge(expected, specs, focused, handler):
     """(state, line) of every spec; the state is passed, failed or skipped."""
     seen = set()
     for name, state, seconds, message in sorted(specs):
@@ -75,6 +78,8 @@ def judge(expected, specs, focused):
             # Left out by a focus; without one, nothing may be.
             if not focused:
                 yield "failed", f"{name}: was not run"
+        elif state == "skipped" and handler and LACKS.search(message):
+            yield "skipped", f"{name}: {message[:300]}"
         elif state == "skipped":
             yield "failed", f"{name}: skipped: {message[:300]}"
         else:
@@ -92,10 +97,13 @@ def main():
     focused = arguments[:1] == ["--focused"]
     if focused:
         arguments = arguments[1:]
+    handler = arguments[:1] == ["--handler"]
+    if handler:
+        arguments = arguments[1:]
     if len(arguments) != 2:
         sys.exit(__doc__)
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for state, line in judge(read_expected(arguments[0]), read_report(arguments[1]), focused):
+    for state, line in judge(read_expected(arguments[0]), read_report(arguments[1]), focused, handler):
         counts[state] += 1
         print(f"{state:8}{line}")
     if counts["passed"] == 0:

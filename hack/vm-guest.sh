@@ -6,6 +6,7 @@ vm_packages=(
   apparmor sudo                    # the default profile; critest's specs load profiles by sudo
   selinux-policy-default policycoreutils # hack/vm --selinux
   containernetworking-plugins      # bridge, host-local, portmap, bandwidth, loopback
+  crun runc                        # external runtimes that handlers name
   docker-registry apache2-utils    # hack/registry
   openssl curl ca-certificates     # hack/registry
   iproute2 iptables nftables kmod  # what the plugins and the scripts drive

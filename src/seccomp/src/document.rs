@@ -21,6 +21,10 @@ pub fn document(profile: &Profile, context: &Context) -> Value {
     if profile.flags.log {
         document["flags"] = json!(["SECCOMP_FILTER_FLAG_LOG"]);
     }
+    if let Some(listener) = &profile.listener {
+        document["listenerPath"] = listener.path.as_str().into();
+        document["listenerMetadata"] = listener.metadata.as_str().into();
+    }
     document
 }
 
@@ -140,6 +144,7 @@ mod tests {
     #[test]
     fn groups_have_what_their_rules_share() {
         let text = br#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+            "listenerPath": "/run/agent.sock", "listenerMetadata": "x",
             "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5},
                          {"names": ["kill"], "action": "SCMP_ACT_KILL_PROCESS",
                           "args": [{"index": 1, "op": "SCMP_CMP_NE", "value": 9}]}]}"#;
@@ -150,6 +155,8 @@ mod tests {
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "architectures": ["SCMP_ARCH_X86_64"],
                 "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+                "listenerPath": "/run/agent.sock",
+                "listenerMetadata": "x",
                 "syscalls": [
                     {"names": ["read", "write"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5},
                     {"names": ["kill"], "action": "SCMP_ACT_KILL_PROCESS",
