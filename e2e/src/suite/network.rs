@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         a_changed_configuration_holds_for_new_pods_only,
         a_pod_whose_namespace_is_gone_gives_its_address_back,
         containers_of_a_pod_share_its_network,
+        a_node_without_a_configuration_has_a_network_all_the_same,
         a_low_port_needs_its_capability_in_force,
     ]
 }
@@ -331,5 +332,59 @@ async fn a_low_port_needs_its_capability_in_force(node: &mut Node) -> Outcome {
     let at = address(node, &pod).await?;
     check_eq!(ask(&format!("{at}:80")).await?, "low\n", "what it says");
     check_eq!(node.wait_for_end(&id).await?.exit_code, 0, "its end");
+    Ok(())
+}
+
+async fn a_node_without_a_configuration_has_a_network_all_the_same(node: &mut Node) -> Outcome {
+    let subnet = format!("{}0/24", node.network.prefix());
+    let default = format!(
+        "default_network = true\ndefault_bridge = {:?}\ndefault_subnets = [{subnet:?}]",
+        node.name
+    );
+    let configuration = node
+        .configuration()
+        .replace("default_network = false", &default);
+    std::fs::write(node.path("config.toml"), configuration)?;
+    std::fs::remove_file(node.path("cni/10-insula.conflist"))?;
+    node.restart().await?;
+    wait_for_network(node, true).await?;
+    let port = free_port()?;
+    let mut config = pod("server");
+    config.port_mappings.push(PortMapping {
+        protocol: Protocol::Tcp.into(),
+        container_port: 8080,
+        host_port: port.into(),
+        host_ip: String::new(),
+    });
+    let server = node.run_pod(config).await?;
+    node.run(&server, script("main", SERVER)).await?;
+    let at = address(node, &server).await?;
+    check!(
+        at.starts_with(&node.network.prefix()),
+        "the pod has {at}, of {subnet}"
+    );
+    for address in [format!("{at}:8080"), format!("127.0.0.1:{port}")] {
+        check_eq!(ask(&address).await?, "hello from server\n", "what is heard");
+    }
+    // A configuration that comes holds for new pods, and the old one is removed as it was added.
+    node.write_network()?;
+    wait_for_network(node, true).await?;
+    node.stop_pod(&server.id).await?;
+    let store = node.path("root/addresses/insula");
+    let left: Vec<_> = std::fs::read_dir(&store)?
+        .chain(std::fs::read_dir(store.join("attachments"))?)
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| {
+            name.to_string_lossy()
+                .starts_with(|first: char| first.is_ascii_digit())
+        })
+        .collect();
+    check!(left.is_empty(), "left of a stopped pod: {left:?}");
+    check!(
+        node.network.left().is_empty(),
+        "left of a stopped pod: {:?}",
+        node.network.left()
+    );
     Ok(())
 }

@@ -301,7 +301,7 @@ fn no_ifb(error: NetlinkError) -> Failure {
 
 /// Makes the entries of the packet filter: the pod's, and what its bridge needs for them.
 fn filter(config: &Config, bridge: &Link, record: &Record) -> Result<(), Failure> {
-    let mut entries = ports::interface_entries(config, &bridge.name);
+    let mut entries = ports::interface_entries(config, &bridge.name, &record.addresses);
     if config.isolation {
         entries.push(Entry::Isolated {
             interface: bridge.name.clone(),

@@ -1,6 +1,7 @@
 //! As a link of a chain behind a plugin that made the interface: port maps and rates only.
 
 use crate::add::{add_entries, gone, limit};
+use crate::cidr::Cidr;
 use crate::config::Config;
 use crate::del;
 use crate::error::{Code, Failure};
@@ -28,11 +29,7 @@ pub(crate) fn add(
         return Ok(result);
     }
     let host = Socket::open(Family::Route)?;
-    let addresses: Vec<IpAddr> = previous
-        .pod_ips(target.id.interface())
-        .into_iter()
-        .map(|cidr| cidr.address)
-        .collect();
+    let addresses = previous.pod_ips(target.id.interface());
     let leads = match config.ports.is_empty() {
         true => None,
         false => Some(leading_link(&host, &addresses)?),
@@ -45,7 +42,7 @@ pub(crate) fn add(
             limit(config, target, &host, &host_end(&host, target, pod)?)?;
         }
         if let Some(link) = &leads {
-            let mut entries = ports::interface_entries(config, &link.name);
+            let mut entries = ports::interface_entries(config, &link.name, &addresses);
             entries.extend(record.entries.iter().cloned());
             add_entries(config, &link.name, &entries)?;
         }
@@ -58,7 +55,7 @@ pub(crate) fn add(
     made.map(|()| result)
 }
 
-fn record(config: &Config, target: &Target, addresses: &[IpAddr], leads: Option<&Link>) -> Record {
+fn record(config: &Config, target: &Target, addresses: &[Cidr], leads: Option<&Link>) -> Record {
     let mut record = Record::default();
     if config.bandwidth.egress.is_some() {
         record
@@ -66,19 +63,20 @@ fn record(config: &Config, target: &Target, addresses: &[IpAddr], leads: Option<
             .push(names::ifb(&config.identity.name, &target.id));
     }
     if let Some(link) = leads {
-        record.entries = ports::entries(&config.ports, addresses);
+        let ips: Vec<IpAddr> = addresses.iter().map(|cidr| cidr.address).collect();
+        record.entries = ports::entries(&config.ports, &ips);
         // What is said of a bridge holds for its other pods; a link of this pod alone goes with it.
         if link.kind.as_deref() != Some("bridge") {
             record
                 .entries
-                .extend(ports::interface_entries(config, &link.name));
+                .extend(ports::interface_entries(config, &link.name, addresses));
         }
     }
     record
 }
 
 /// The link by which the host reaches the pod.
-fn leading_link(host: &Socket, addresses: &[IpAddr]) -> Result<Link, Failure> {
+fn leading_link(host: &Socket, addresses: &[Cidr]) -> Result<Link, Failure> {
     let unreachable = |why: &str| {
         Failure::new(
             Code::InvalidConfiguration,
@@ -89,8 +87,8 @@ fn leading_link(host: &Socket, addresses: &[IpAddr]) -> Result<Link, Failure> {
     let address = addresses
         .first()
         .ok_or_else(|| unreachable("prevResult has no address of its interface"))?;
-    let index = route::link_to(host, *address)?
-        .ok_or_else(|| unreachable(&format!("the host has no route to {address}")))?;
+    let index = route::link_to(host, address.address)?
+        .ok_or_else(|| unreachable(&format!("the host has no route to {}", address.address)))?;
     link::by_index(host, index)?.ok_or_else(|| gone(&format!("index {index}")))
 }
 

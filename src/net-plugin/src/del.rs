@@ -25,17 +25,12 @@ pub(crate) fn del(identity: &Identity, id: &AttachmentId) -> Result<(), Failure>
 
 /// Detaches every pod that has something in this network and is not among those in use.
 pub(crate) fn gc(identity: &Identity) -> Result<(), Failure> {
-    let Some(valid) = &identity.valid else {
-        return Err(Failure::configuration(
-            "GC needs cni.dev/valid-attachments, the list of attachments in use",
-        ));
-    };
     let Some(store) = Store::open_existing(identity) else {
         return Ok(());
     };
     let known = store.lock()?.attachments()?;
     let mut first = Ok(());
-    for id in known.iter().filter(|id| !valid.contains(id)) {
+    for id in known.iter().filter(|id| !identity.valid.contains(id)) {
         // One that fails must not keep the others.
         let undone = del(identity, id);
         first = first.and(undone);

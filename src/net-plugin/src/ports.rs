@@ -1,5 +1,6 @@
 //! Mapped ports, from what was asked to entries of the packet filter.
 
+use crate::cidr::Cidr;
 use crate::config::{Config, PortMapping, Protocol};
 use crate::nft::Entry;
 use std::net::IpAddr;
@@ -33,17 +34,24 @@ pub(crate) fn entries(mappings: &[PortMapping], addresses: &[IpAddr]) -> Vec<Ent
 
 /// What must be said of the interface that leads to the pod, so that its ports are reached from
 /// its own network and from the host's loopback address.
-pub(crate) fn interface_entries(config: &Config, interface: &str) -> Vec<Entry> {
+pub(crate) fn interface_entries(
+    config: &Config,
+    interface: &str,
+    addresses: &[Cidr],
+) -> Vec<Entry> {
     if !config.snat || config.ports.is_empty() {
         return Vec::new();
     }
     let interface = interface.to_owned();
-    vec![
-        Entry::Hairpin {
+    let mut entries: Vec<Entry> = addresses
+        .iter()
+        .map(|address| Entry::Hairpin {
+            subnet: address.network(),
             interface: interface.clone(),
-        },
-        Entry::Localhost { interface },
-    ]
+        })
+        .collect();
+    entries.push(Entry::Localhost { interface });
+    entries
 }
 
 /// Host ports whose old connections have to be forgotten.

@@ -41,6 +41,8 @@ pub struct DefaultNetwork {
     /// A range of addresses for each address family. Ranges that the client sets
     /// ([`crate::Network::set_pod_cidrs`]) take their place.
     pub subnets: Vec<Cidr>,
+    /// Where the plugin keeps which addresses are taken; made if need be.
+    pub data_dir: PathBuf,
 }
 
 /// Which address of a dual-stack pod comes first.

@@ -37,7 +37,7 @@ pub(crate) fn network(default: &DefaultNetwork, pod_cidrs: &[Cidr]) -> Result<Ne
             "capabilities": {
                 "portMappings": true, "bandwidth": true, "ipRanges": true, "ips": true, "mac": true,
             },
-            "ipam": {"ranges": ranges},
+            "ipam": {"ranges": ranges, "dataDir": default.data_dir},
         }],
     });
     NetworkConf::parse_list(list.to_string().as_bytes(), |_| Ok(Vec::new()))
@@ -53,6 +53,7 @@ mod tests {
         let default = DefaultNetwork {
             bridge: "insula0".to_owned(),
             subnets: vec!["10.90.0.0/16".parse().unwrap()],
+            data_dir: "/addresses".into(),
         };
         // The client's ranges, those in the configuration.
         for (pod_cidrs, expected) in [

@@ -167,6 +167,7 @@ async fn without_a_configuration_pods_are_at_the_default_network() {
     node.config.default_network = Some(DefaultNetwork {
         bridge: "br-test".to_owned(),
         subnets: vec!["10.9.0.0/24".parse().unwrap()],
+        data_dir: "/addresses".into(),
     });
     let network = node.open().await;
     assert!(network.status().await.is_ready());

@@ -173,6 +173,7 @@ fn default_network(config: &Config) -> DefaultNetwork {
     let subnets = config.cni.default_subnets.iter();
     DefaultNetwork {
         bridge: config.cni.default_bridge.clone(),
+        data_dir: config.root.join("addresses"),
         subnets: subnets
             .map(|subnet| Cidr {
                 address: subnet.address,

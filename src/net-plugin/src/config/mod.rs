@@ -40,7 +40,7 @@ pub(crate) struct Identity {
     /// Where the addresses of all networks are kept.
     pub(crate) data_dir: PathBuf,
     /// GC: attachments that are still in use.
-    pub(crate) valid: Option<Vec<AttachmentId>>,
+    pub(crate) valid: Vec<AttachmentId>,
 }
 
 /// The configuration of one attachment.
@@ -204,11 +204,10 @@ impl Identity {
                 )));
             }
         };
+        // The reference library leaves an empty list out.
         let valid = match object.get("cni.dev/valid-attachments") {
-            None => None,
-            // So the reference library writes an empty list.
-            Some(Value::Null) => Some(Vec::new()),
-            Some(list) => Some(attachments(list)?),
+            None | Some(Value::Null) => Vec::new(),
+            Some(list) => attachments(list)?,
         };
         Ok(Self {
             version: version_of(object)?,

@@ -2,8 +2,8 @@
 
 use super::expression::jump_data;
 use super::ruleset::{
-    HAIRPIN, ISOLATED, LOCALHOST, MASQUERADE4, MASQUERADE6, PORTS4, PORTS4_AT, PORTS6, PORTS6_AT,
-    SAME, subnet_chain,
+    HAIRPIN4, HAIRPIN6, ISOLATED, LOCALHOST, MASQUERADE4, MASQUERADE6, PORTS4, PORTS4_AT, PORTS6,
+    PORTS6_AT, SAME, subnet_chain,
 };
 use super::{ELEMENT_LIST, ELEMENT_SET, IN_TABLE, INET, TABLE};
 use crate::cidr::{Cidr, from_octets, octets};
@@ -28,8 +28,8 @@ pub(crate) enum Entry {
         to: IpAddr,
         to_port: u16,
     },
-    /// What came by the interface and leaves by it to a mapped port is masqueraded.
-    Hairpin { interface: String },
+    /// What comes from the subnet and leaves by the interface to a mapped port is masqueraded.
+    Hairpin { subnet: Cidr, interface: String },
     /// What the host sends from its loopback address to a mapped port is masqueraded.
     Localhost { interface: String },
     /// Nothing passes to or from other isolated interfaces.
@@ -41,6 +41,8 @@ pub(crate) enum Entry {
 pub(super) struct Place {
     pub(super) set: &'static str,
     key: Vec<u8>,
+    /// The last key of a range.
+    end: Option<Vec<u8>>,
     leads_to: LeadsTo,
 }
 
@@ -59,6 +61,7 @@ impl Entry {
         let set = |set, key| Place {
             set,
             key,
+            end: None,
             leads_to: LeadsTo::Nothing,
         };
         match self {
@@ -69,6 +72,7 @@ impl Entry {
                     MASQUERADE6
                 },
                 key: octets(*address),
+                end: None,
                 leads_to: LeadsTo::Chain(subnet_chain(*subnet)),
             }],
             Self::Port {
@@ -90,10 +94,20 @@ impl Entry {
                         (false, Some(_)) => PORTS6_AT,
                     },
                     key,
+                    end: None,
                     leads_to: LeadsTo::Bytes([octets(*to), service(to_port)].concat()),
                 }]
             }
-            Self::Hairpin { interface } => vec![set(HAIRPIN, name(interface).repeat(2))],
+            Self::Hairpin { subnet, interface } => {
+                let key = |address| [octets(address), name(interface)].concat();
+                let ipv4 = subnet.address.is_ipv4();
+                vec![Place {
+                    set: if ipv4 { HAIRPIN4 } else { HAIRPIN6 },
+                    key: key(subnet.first()),
+                    end: Some(key(subnet.last())),
+                    leads_to: LeadsTo::Nothing,
+                }]
+            }
             Self::Localhost { interface } => vec![set(LOCALHOST, name(interface))],
             Self::Isolated { interface } => vec![
                 set(ISOLATED, name(interface)),
@@ -130,6 +144,8 @@ const LIST_ELEMENT: u16 = 1;
 const KEY: u16 = 1;
 const DATA: u16 = 2;
 const VALUE: u16 = 1;
+/// `NFTA_SET_ELEM_KEY_END`.
+const KEY_END: u16 = 10;
 
 impl Place {
     /// Appends a message about this element with what it leads to.
@@ -152,6 +168,11 @@ impl Place {
                     element.nested(KEY, |key| {
                         key.attribute(VALUE, &self.key);
                     });
+                    if let Some(end) = &self.end {
+                        element.nested(KEY_END, |key| {
+                            key.attribute(VALUE, end);
+                        });
+                    }
                     match &self.leads_to {
                         LeadsTo::Bytes(bytes) if data => {
                             element.nested(DATA, |value| {

@@ -195,6 +195,16 @@ impl Rule {
             })
     }
 
+    /// Its source address is in a range of a set, together with the name of the interface that it
+    /// leaves by.
+    pub(super) fn source_leaves_by(self, set: &str, ipv4: bool) -> Self {
+        let words = if ipv4 { 1 } else { 4 };
+        self.family(ipv4)
+            .load_address(End::Source, ipv4, FIRST)
+            .meta(OUT_NAME, FIRST_WORD + words)
+            .lookup(set, FIRST, None, true)
+    }
+
     /// What a map has for its source address is done with it.
     pub(super) fn verdict_by_source(self, map: &str, ipv4: bool) -> Self {
         self.family(ipv4)

@@ -12,7 +12,8 @@ pub(super) const PORTS6: &str = "ports6";
 pub(super) const PORTS6_AT: &str = "ports6_at";
 pub(super) const MASQUERADE4: &str = "masq4";
 pub(super) const MASQUERADE6: &str = "masq6";
-pub(super) const HAIRPIN: &str = "hairpin";
+pub(super) const HAIRPIN4: &str = "hairpin4";
+pub(super) const HAIRPIN6: &str = "hairpin6";
 pub(super) const LOCALHOST: &str = "localhost";
 pub(super) const ISOLATED: &str = "isolated";
 pub(super) const SAME: &str = "same";
@@ -72,8 +73,13 @@ const SETS: &[Set] = &[
         data: &[(VERDICT, 0)],
     },
     Set {
-        name: HAIRPIN,
-        key: &[(INTERFACE, 16), (INTERFACE, 16)],
+        name: HAIRPIN4,
+        key: &[(IPV4, 4), (INTERFACE, 16)],
+        data: &[],
+    },
+    Set {
+        name: HAIRPIN6,
+        key: &[(IPV6, 16), (INTERFACE, 16)],
         data: &[],
     },
     Set {
@@ -163,11 +169,15 @@ fn guard(batch: &mut Message) {
 fn postrouting(batch: &mut Message) {
     // Whoever speaks to a mapped port from the pod's own network would get the answer straight
     // from the pod, whose address it does not know.
-    Rule::new()
-        .destination_changed(true)
-        .interfaces_in(HAIRPIN, true)
-        .masquerade()
-        .append(batch, "postrouting");
+    // By its address, not by the interface it came by: where bridges pass frames to the packet
+    // filter (br_netfilter), nobody knows that any more.
+    for (set, ipv4) in [(HAIRPIN4, true), (HAIRPIN6, false)] {
+        Rule::new()
+            .destination_changed(true)
+            .source_leaves_by(set, ipv4)
+            .masquerade()
+            .append(batch, "postrouting");
+    }
     Rule::new()
         .destination_changed(true)
         .address(
@@ -266,11 +276,18 @@ fn base_chain(batch: &mut Message, name: &str, kind: &str, hook: u32, priority: 
 
 impl Set {
     fn append(&self, batch: &mut Message, number: u32) {
-        const MAP: u32 = 8;
+        /// `NFT_SET_MAP`, and `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
+        const MAP: u32 = 0x8;
+        const RANGES: u32 = 0x84;
         let combined =
             |types: &[(u32, u32)]| types.iter().fold(0, |all, (kind, _)| all << 6 | kind);
         let length = |types: &[(u32, u32)]| types.iter().map(|(_, length)| length).sum::<u32>();
-        let flags = if self.data.is_empty() { 0 } else { MAP };
+        let ranges = matches!(self.name, HAIRPIN4 | HAIRPIN6);
+        let flags = match (ranges, self.data.is_empty()) {
+            (true, _) => RANGES,
+            (false, true) => 0,
+            (false, false) => MAP,
+        };
         batch
             .begin(NEW_SET, CREATE, INET)
             .text(IN_TABLE, TABLE)
@@ -282,6 +299,18 @@ impl Set {
             batch
                 .be32(6, combined(self.data))
                 .be32(7, length(self.data));
+        }
+        if ranges {
+            // NFTA_SET_DESC with NFTA_SET_DESC_CONCAT: the length of each part of the key.
+            batch.nested(9, |description| {
+                description.nested(2, |parts| {
+                    for (_, length) in self.key {
+                        parts.nested(1, |part| {
+                            part.be32(1, *length);
+                        });
+                    }
+                });
+            });
         }
         batch.be32(10, number);
         // For nft(8), which prints a name on its own right only if it knows the order of its bytes:

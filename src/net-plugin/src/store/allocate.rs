@@ -8,6 +8,7 @@ use crate::error::{Code, Failure};
 use crate::request::AttachmentId;
 use crate::result::Given;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 // === impl Locked ===
 
@@ -38,14 +39,13 @@ impl Locked<'_> {
         exclude: &[Cidr],
         given: &mut Vec<Given>,
     ) -> Result<(), Failure> {
-        self.sweep()?;
         let mut wanted: Vec<IpAddr> = requested.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
         for (at, set) in sets.iter().enumerate() {
             let of_set = |address: &IpAddr| set.range_of(*address).is_some();
             let (address, range) = match wanted.iter().position(of_set) {
-                Some(position) => self.take_requested(owner, set, wanted.remove(position))?,
+                Some(position) => self.take_requested(owner, set, at, wanted.remove(position))?,
                 None => self.take_next(owner, set, at, exclude)?,
             };
             given.push(Given {
@@ -71,6 +71,7 @@ impl Locked<'_> {
         &self,
         owner: &AttachmentId,
         set: &'r RangeSet,
+        number_of_set: usize,
         address: IpAddr,
     ) -> Result<(IpAddr, &'r Range), Failure> {
         let refused = |why: String| {
@@ -87,6 +88,7 @@ impl Locked<'_> {
             return Err(refused("is the gateway's".to_owned()));
         };
         if self.take(address, owner)? {
+            self.remember(number_of_set, address)?;
             return Ok((address, range));
         }
         let has = self.store.owner_text(address)?.unwrap_or_default();
@@ -96,6 +98,19 @@ impl Locked<'_> {
         )))
     }
 
+    fn last_file(&self, number_of_set: usize) -> PathBuf {
+        let name = format!("{LAST_RESERVED}{number_of_set}");
+        self.store.dir.join(name)
+    }
+
+    /// The next search begins behind it; that is no more than a good place to begin.
+    fn remember(&self, number_of_set: usize, address: IpAddr) -> Result<(), Failure> {
+        replace(
+            &self.last_file(number_of_set),
+            address.to_string().as_bytes(),
+        )
+    }
+
     fn take_next<'r>(
         &self,
         owner: &AttachmentId,
@@ -103,18 +118,13 @@ impl Locked<'_> {
         number_of_set: usize,
         exclude: &[Cidr],
     ) -> Result<(IpAddr, &'r Range), Failure> {
-        let last_file = self
-            .store
-            .dir
-            .join(format!("{LAST_RESERVED}{number_of_set}"));
-        let last = read(&last_file)?.and_then(|text| text.trim().parse().ok());
+        let last = read(&self.last_file(number_of_set))?.and_then(|text| text.trim().parse().ok());
         for (address, range) in candidates(set, last) {
             if exclude.iter().any(|cidr| cidr.contains(address)) {
                 continue;
             }
             if self.take(address, owner)? {
-                // The next search begins behind it; that is no more than a good place to begin.
-                replace(&last_file, address.to_string().as_bytes())?;
+                self.remember(number_of_set, address)?;
                 return Ok((address, range));
             }
         }

@@ -3,19 +3,18 @@
 //! ```text
 //! <dataDir>/<network>/
 //!     lock                      flock(2), held while any of this changes
-//!     boot                      the boot in which addresses were last given out
 //!     10.88.0.5                 who has the address: container id, CR LF, interface
 //!     last_reserved_ip.0        where the search in the first set of ranges goes on
 //!     attachments/<id>@<if>     everything that DEL needs, written before the kernel is asked
 //! ```
 //!
-//! All but the last directory and `boot` is the layout of the reference plugin `host-local`, lock
+//! All but the last directory is the layout of the reference plugin `host-local`, lock
 //! included: a network can go over from one to the other with pods running, and no address is
 //! given out twice.
 //!
 //! Nothing is synced to the disk. After a power cut the pods are gone too, so an address whose file
-//! was lost is free indeed; a file that came out empty belongs to nobody and is removed when the
-//! first address is given out after a boot ([`Locked::sweep`]); the rest is given back by DEL or GC.
+//! was lost is free indeed. A file that came out empty, as one does whose maker was killed before it
+//! wrote its name, is nobody's: names are written under the lock, so whoever holds that knows.
 
 mod allocate;
 mod record;
@@ -46,7 +45,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 const MAX_FILE: u64 = 64 << 10;
 
 const LOCK: &str = "lock";
-const BOOT: &str = "boot";
 const ATTACHMENTS: &str = "attachments";
 const LAST_RESERVED: &str = "last_reserved_ip.";
 
@@ -160,7 +158,12 @@ impl Locked<'_> {
             .mode(0o600)
             .open(&path);
         let mut file = match opened {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                match self.store.owner_text(address)? {
+                    Some(text) if !is_nobody(&text) => return Ok(false),
+                    _ => File::create(&path).map_err(|error| failed("open", &path, &error))?,
+                }
+            }
             opened => opened.map_err(|error| failed("create", &path, &error))?,
         };
         match file.write_all(owner_text(owner).as_bytes()) {
@@ -191,44 +194,30 @@ impl Locked<'_> {
     /// All addresses that `owner` has. That is a look at every address, for those who died before
     /// they could leave a record.
     pub(crate) fn addresses_of(&self, owner: &AttachmentId) -> Result<Vec<IpAddr>, Failure> {
-        let mut found = Vec::new();
+        let taken = self.taken()?.into_iter();
+        let own = taken.filter(|(_, text)| is_owner(text, owner));
+        Ok(own.map(|(address, _)| address).collect())
+    }
+
+    /// All addresses that somebody has, with that name; the files of nobody are removed.
+    fn taken(&self) -> Result<Vec<(IpAddr, String)>, Failure> {
+        let mut taken = Vec::new();
         for address in self.store.addresses()? {
-            let has = self.store.owner_text(address)?;
-            if has.is_some_and(|has| is_owner(&has, owner)) {
-                found.push(address);
+            let text = self.store.owner_text(address)?.unwrap_or_default();
+            if is_nobody(&text) {
+                remove(&self.store.address_file(address))?;
+            } else {
+                taken.push((address, text));
             }
         }
-        Ok(found)
+        Ok(taken)
     }
 
     /// The attachments that have an address or a record.
     pub(crate) fn attachments(&self) -> Result<BTreeSet<AttachmentId>, Failure> {
         let mut known: BTreeSet<_> = self.store.recorded()?.into_iter().collect();
-        for address in self.store.addresses()? {
-            known.extend(
-                self.store
-                    .owner_text(address)?
-                    .and_then(|text| owner(&text)),
-            );
-        }
+        known.extend(self.taken()?.iter().filter_map(|(_, text)| owner(text)));
         Ok(known)
-    }
-
-    /// Once per boot: removes the files of addresses that say nobody's name, since a power cut
-    /// left them empty.
-    pub(crate) fn sweep(&self) -> Result<(), Failure> {
-        let now = read(Path::new("/proc/sys/kernel/random/boot_id"))?.unwrap_or_default();
-        let path = self.store.dir.join(BOOT);
-        if read(&path)?.as_deref() == Some(&now) {
-            return Ok(());
-        }
-        for address in self.store.addresses()? {
-            let text = self.store.owner_text(address)?.unwrap_or_default();
-            if owner(&text).is_none() {
-                remove(&self.store.address_file(address))?;
-            }
-        }
-        replace(&path, now.as_bytes())
     }
 }
 
@@ -241,6 +230,11 @@ fn owner_text(owner: &AttachmentId) -> String {
 fn is_owner(text: &str, owner: &AttachmentId) -> bool {
     let text = text.trim();
     text == owner_text(owner) || text == owner.container()
+}
+
+/// Whether a power cut or a kill came before the name.
+fn is_nobody(text: &str) -> bool {
+    text.bytes().all(|byte| byte == 0 || byte.is_ascii_whitespace())
 }
 
 /// Whose name the text is.
