@@ -234,7 +234,8 @@ fn is_owner(text: &str, owner: &AttachmentId) -> bool {
 
 /// Whether a power cut or a kill came before the name.
 fn is_nobody(text: &str) -> bool {
-    text.bytes().all(|byte| byte == 0 || byte.is_ascii_whitespace())
+    text.bytes()
+        .all(|byte| byte == 0 || byte.is_ascii_whitespace())
 }
 
 /// Whose name the text is.

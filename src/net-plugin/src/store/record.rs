@@ -62,9 +62,9 @@ impl Store {
             let name = entry
                 .map_err(|error| failed("read", &dir, &error))?
                 .file_name();
-            let parts = name.to_str().and_then(|name| name.split_once('@'));
-            // What a killed plugin left of a file that was not renamed yet begins with a dot, as no
-            // container's id does.
+            // A file that was not renamed yet begins with a dot: its maker was killed.
+            let name = name.to_str().map(|name| name.trim_start_matches('.'));
+            let parts = name.and_then(|name| name.split_once('@'));
             if let Some((container, interface)) = parts {
                 ids.extend(AttachmentId::parse(container, interface));
             }

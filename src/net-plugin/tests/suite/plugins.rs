@@ -228,7 +228,9 @@ impl World<'_> {
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let kept = name == "lock" || name == "attachments";
-                if !kept && !name.starts_with("last_reserved_ip") {
+                // The network's, with what a killed plugin leaves of writing it.
+                let place = name.trim_start_matches('.').starts_with("last_reserved_ip");
+                if !kept && !place {
                     left.push(format!("file {name}"));
                 }
             }
