@@ -5,7 +5,7 @@ kind: Pod
 metadata: {name: target}
 spec:
   terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: $agnhost, args: [pause], volumeMounts: [{name: data, mountPath: /data}]}]
+  containers: [{name: main, image: $busybox, command: [sleep, "3600"], volumeMounts: [{name: data, mountPath: /data}]}]
   volumes: [{name: data, emptyDir: {}}]
 END
 ready pod/target
