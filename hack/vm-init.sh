@@ -2,7 +2,8 @@
 # Process 1 of hack/vm's guest: what a node's init has set up before a container runtime starts,
 # then the command. With VM_SYSTEMD it becomes systemd, which runs it again as a service for the
 # command. Its output goes to the first serial line, everything else to the second,
-# where the last line is `hack-vm-exit: N`.
+# where the last line is `hack-vm-exit: N`. With VM_REBOOTS a command that ends with 100 is run once more
+# after a reboot, on a machine that comes up as a node does.
 set -u
 console=/dev/ttyS1
 exec <"/dev/null" >"$console" 2>&1
@@ -34,6 +35,7 @@ give_controllers() {
 
 # The checkout where the host has it, and a cache that finds what the payload brought.
 link_payload() {
+  [ ! -e "$VM_REPO" ] || return 0
   mkdir -p "$(dirname "$VM_REPO")" /root/.cache
   ln -s /mnt/repo "$VM_REPO"
   cp -rs /mnt/cache /root/.cache/insula
@@ -76,6 +78,11 @@ Requires=basic.target dbus.socket
 After=basic.target dbus.socket
 Wants=insula-vm.service
 END
+  [ "${VM_REBOOTS:-no}" = no ] || {
+    echo Wants=multi-user.target >>"$units/insula-vm.target"
+    # It would hang up the line that this script writes to.
+    ln -s /dev/null "$units/serial-getty@ttyS1.service"
+  }
   cat >"$units/insula-vm.service" <<'END'
 [Unit]
 Wants=dbus.service
@@ -118,7 +125,11 @@ echo "up after $(cut -d' ' -f1 /proc/uptime) s"
 "${label[@]}" /usr/bin/setsid -w -c /bin/bash /mnt/command <>/dev/ttyS0 >&0 2>&1
 status=$?
 sync
+if [ "${VM_REBOOTS:-no}" = yes ] && [ "$status" = 100 ]; then
+  systemctl reboot --no-block
+  exit
+fi
 echo "hack-vm-exit: $status"
 # The line must be out before the machine is gone.
 stty -F "$console" -echo
-busybox reboot -f
+if [ "${VM_REBOOTS:-no}" = yes ]; then busybox poweroff -f; else busybox reboot -f; fi

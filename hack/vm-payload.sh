@@ -12,6 +12,11 @@ payload() {
   tar -c -C "$repo" --exclude=./target --exclude=./.git . | tar -x -C "$dir/repo"
   install -m 0755 "$binaries/insula" "$binaries/insula-pod" "$binaries/insula-net" "$dir/bin"
   [ -z "$suite" ] || install -m 0755 "$suite" "$dir/bin/insula-e2e"
+  if [ "$reboots" = yes ]; then
+    mkdir "$dir/packages"
+    INSULA_BIN_DIR=$binaries "$repo/hack/package" --output "$dir/packages" deb >&2
+    cp "$("$repo/hack/tool" kubelet)" "$dir/bin/"
+  fi
   cp -a "$images" "$dir/cache/images/"
   cp "$tools"/{crictl,critest} "$dir/cache/tools/$(basename "$tools")/"
   # The suite builds its programs where it finds no newer ones; the guest has no compiler.
@@ -26,7 +31,7 @@ payload() {
     echo "exec $(printf '%q ' "$@")"
   } >"$dir/command"
   {
-    printf '%s=%q\n' VM_REPO "$repo" VM_INTERACTIVE "$interactive" VM_TERM "${TERM:-dumb}" VM_SYSTEMD "$systemd" VM_SELINUX "$selinux"
+    printf '%s=%q\n' VM_REPO "$repo" VM_INTERACTIVE "$interactive" VM_TERM "${TERM:-dumb}" VM_SYSTEMD "$systemd" VM_SELINUX "$selinux" VM_REBOOTS "$reboots"
     read -r VM_ROWS VM_COLUMNS < <(stty size 2>/dev/null || echo 24 80)
     printf '%s=%q\n' VM_ROWS "$VM_ROWS" VM_COLUMNS "$VM_COLUMNS"
   } >"$dir/environment"
