@@ -59,7 +59,7 @@ for transport in spdy websocket; do
   input=$work/input gives "exec -i over $transport" '^6$' exec --transport "$transport" -i "$container" wc -c
 done
 gives "create: one that speaks late" '^[0-9a-f]{32,}$' create "$pod" \
-  "$(container_file late 'sleep 3; echo late; sleep 1')" "$work/first.json"
+  "$(container_file late 'for i in $(seq 10); do sleep 1; echo late; done')" "$work/first.json"
 late=$(cat "$work/output")
 gives "start: one that speaks late" "$late" start "$late"
 gives "attach" '^late$' attach "$late"
