@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn asking(mut config: ContainerConfig, devices: &[&str]) -> ContainerConfig {
+pub(super) fn asking(mut config: ContainerConfig, devices: &[&str]) -> ContainerConfig {
     config.cdi_devices = devices
         .iter()
         .map(|name| CdiDevice {
@@ -28,7 +28,7 @@ fn asking(mut config: ContainerConfig, devices: &[&str]) -> ContainerConfig {
 }
 
 /// Writes a vendor's file; `place` is `static` or `dynamic`.
-fn describe(node: &Node, place: &str, file: &str, content: &str) -> Outcome {
+pub(super) fn describe(node: &Node, place: &str, file: &str, content: &str) -> Outcome {
     let directory = node.path(format!("cdi/{place}"));
     std::fs::create_dir_all(&directory)?;
     Ok(std::fs::write(directory.join(file), content)?)
@@ -50,8 +50,8 @@ fn vendor(node: &Node) -> Value {
                 "additionalGids": [4242]
             }
         }, {
-            "name": "hooked",
-            "containerEdits": {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}
+            "name": "cache",
+            "containerEdits": {"intelRdt": {"closID": "gold"}}
         }],
         "containerEdits": {
             "env": ["DRIVER=1"],
@@ -131,7 +131,7 @@ async fn what_cannot_be_given_is_refused_by_name(node: &mut Node) -> Outcome {
         ("e2e.example/gpu=9", "e2e.example/gpu=9 is not known"),
         ("e2e.example/gpu=9", looked.as_str()),
         ("e2e.example/gpu=9", "broken.json"),
-        ("e2e.example/gpu=hooked", "hooks on the host"),
+        ("e2e.example/gpu=cache", "Intel RDT"),
         ("gpu", "vendor.com/gpu=0"),
     ] {
         let config = asking(sleeper("main"), &[name]);

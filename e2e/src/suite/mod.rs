@@ -4,6 +4,7 @@ mod bad_input;
 mod cdi;
 mod devices;
 mod handlers;
+mod hooks;
 mod image_volumes;
 mod images;
 mod import;
@@ -56,6 +57,7 @@ pub fn cases() -> Vec<Case> {
         privileged::cases(),
         cdi::cases(),
         devices::cases(),
+        hooks::cases(),
         images::cases(),
         import::cases(),
     ]

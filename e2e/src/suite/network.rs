@@ -6,8 +6,8 @@ use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, host_pod, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
-    Capability, ContainerConfig, DnsConfig, Int64Value, NamespaceMode, PortMapping, Protocol,
-    RuntimeCondition, StatusRequest,
+    Capability, ContainerConfig, DnsConfig, Int64Value, NamespaceMode, NetworkConfig, PortMapping,
+    Protocol, RuntimeCondition, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
 };
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         hosts_and_host_names_are_in_their_files,
         network_ready_follows_the_truth,
         a_changed_configuration_holds_for_new_pods_only,
+        the_ranges_of_the_node_fill_a_template,
         a_pod_whose_namespace_is_gone_gives_its_address_back,
         containers_of_a_pod_share_its_network,
         a_node_without_a_configuration_has_a_network_all_the_same,
@@ -387,4 +388,78 @@ async fn a_node_without_a_configuration_has_a_network_all_the_same(node: &mut No
         node.network.left()
     );
     Ok(())
+}
+
+/// The template of a network for these ranges; the words are those of containerd's.
+fn template(node: &Node) -> String {
+    let one = |field: &str, entry: &str| {
+        format!("{{{{range $i, $v := {field}}}}}{{{{if $i}}}}, {{{{end}}}}{entry}{{{{end}}}}")
+    };
+    format!(
+        r#"{{"cniVersion": "1.0.0", "name": "{name}", "plugins": [{{
+            "type": "bridge", "bridge": "{name}", "isGateway": true,
+            "ipam": {{"type": "host-local", "dataDir": {addresses:?},
+                "ranges": [{ranges}], "routes": [{routes}]}}
+        }}]}}"#,
+        name = node.network.name,
+        addresses = node.path("addresses"),
+        ranges = one(".PodCIDRRanges", r#"[{"subnet": "{{$v}}"}]"#),
+        routes = one(".Routes", r#"{"dst": "{{$v}}"}"#),
+    )
+}
+
+async fn tell_ranges(node: &Node, ranges: &str) -> Outcome {
+    let request = UpdateRuntimeConfigRequest {
+        runtime_config: Some(RuntimeConfig {
+            network_config: Some(NetworkConfig {
+                pod_cidr: ranges.to_owned(),
+            }),
+        }),
+    };
+    node.runtime()?.update_runtime_config(request).await?;
+    Ok(())
+}
+
+async fn the_ranges_of_the_node_fill_a_template(node: &mut Node) -> Outcome {
+    let (made, other) = (
+        node.path("cni/10-insula-net.conflist"),
+        node.path("cni/10-insula.conflist"),
+    );
+    let text = template(node);
+    std::fs::write(node.path("template"), &text)?;
+    let keys = format!("[cni]\nconf_template = {:?}\n", node.path("template"));
+    let configuration = node.configuration().replace("[cni]\n", &keys);
+    std::fs::write(node.path("config.toml"), configuration)?;
+    node.restart().await?;
+    let prefix = node.network.prefix();
+    let ranges = format!(
+        "{prefix}128/25,fd00:e2e:{:x}::/64",
+        std::process::id() & 0xffff
+    );
+    tell_ranges(node, &ranges).await?;
+    check!(
+        !made.exists(),
+        "somebody else's configuration does not count"
+    );
+
+    std::fs::remove_file(other)?;
+    std::fs::write(node.path("template"), "{{.Nothing}}")?;
+    let refusal = tell_ranges(node, &ranges).await.unwrap_err();
+    check_contains!(refusal.text(), "line 1: `{{.Nothing}}`");
+    check!(!made.exists(), "a bad template was used");
+
+    std::fs::write(node.path("template"), &text)?;
+    tell_ranges(node, &ranges).await?;
+    let pod = node.run_pod(pod("templated")).await?;
+    let ip = address(node, &pod).await?;
+    let last = ip
+        .strip_prefix(&prefix)
+        .and_then(|last| last.parse::<u8>().ok());
+    check!(last >= Some(128), "{ip} is not of {ranges}");
+    let network = node.pod_status(&pod.id).await?.network.unwrap_or_default();
+    let second = network.additional_ips.first().map(|ip| ip.ip.clone());
+    check_contains!(second.unwrap_or_default(), "fd00:e2e:");
+    node.remove_pod(&pod.id).await?;
+    // The ranges are the node's, and outlive all pods.
+    Ok(std::fs::remove_file(node.path("root/network/.pod-cidrs"))?)
 }

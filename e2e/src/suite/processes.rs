@@ -5,7 +5,7 @@ use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, command, host_pod, mount, script, sleeper};
 use crate::support::{Case, Exec, Node, Outcome};
-use insula_cri_api::v1::{Capability, KeyValue, NamespaceMode};
+use insula_cri_api::v1::{Capability, ContainerConfig, KeyValue, NamespaceMode};
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -162,6 +162,29 @@ async fn race_once(
         run?;
     }
     finding(node, &racer).await
+}
+
+/// The race while containers come and go in a shared PID namespace.
+pub(super) async fn race_of_containers(
+    node: &Node,
+    container: impl Fn() -> ContainerConfig,
+) -> Outcome {
+    let canary = Canary::new(node)?;
+    let mut config = host_pod("race");
+    requests::namespaces(&mut config).pid = NamespaceMode::Pod.into();
+    let pod = node.run_pod(config).await?;
+    let racer = racer(node, &pod, &canary).await?;
+    for _ in 0..RACES / 20 {
+        let mut config = container();
+        requests::container_namespaces(&mut config).pid = NamespaceMode::Pod.into();
+        let id = node.run(&pod, config).await?;
+        let status = node.wait_for_end(&id).await?;
+        check_eq!(status.exit_code, 0, "exit code");
+        node.remove(&id).await?;
+    }
+    let looked = finding(node, &racer).await?;
+    check!(looked > 0, "the racer saw nobody: it proves nothing");
+    Ok(())
 }
 
 async fn nothing_of_the_host_is_seen_by_a_racer_in_its_own_pid_namespace(

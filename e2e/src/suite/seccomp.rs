@@ -6,6 +6,8 @@ use crate::support::requests::{self, BUSYBOX, command, mount, pod, script, sleep
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::security_profile::ProfileType;
 use insula_cri_api::v1::{Capability, ContainerConfig, Int64Value, NamespaceMode, SecurityProfile};
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -14,6 +16,9 @@ pub fn cases() -> Vec<Case> {
         privileged_containers_have_no_filter,
         filters_are_for_execs_and_outlive_the_daemon,
         profiles_that_cannot_be_used_are_refused,
+        a_program_of_the_node_answers_for_system_calls in cgroup,
+        a_program_of_the_node_may_answer_for_all_of_them,
+        the_node_says_what_holds_where_nothing_is_said,
     ]
 }
 
@@ -232,4 +237,183 @@ async fn profiles_that_cannot_be_used_are_refused(node: &mut Node) -> Outcome {
         check_contains!(error, words);
     }
     Ok(())
+}
+
+async fn the_node_says_what_holds_where_nothing_is_said(node: &mut Node) -> Outcome {
+    node.pull(BUSYBOX).await?;
+    let filtered = "grep '^Seccomp:' /proc/self/status";
+    for (key, unset, unconfined) in [("", "0", "0"), ("runtime-default", "2", "0")] {
+        if !key.is_empty() {
+            let security = format!("\n[security]\nseccomp_default = {key:?}\n");
+            std::fs::write(node.path("config.toml"), node.configuration() + &security)?;
+            node.restart().await?;
+        }
+        let pod = node
+            .run_pod(requests::host_pod(&format!("default{key}")))
+            .await?;
+        let (_, output) = node.finish(&pod, script("unset", filtered)).await?;
+        check_eq!(
+            output,
+            format!("Seccomp:\t{unset}\n"),
+            "where nothing is said"
+        );
+        let mut config = script("unconfined", filtered);
+        profile(&mut config, ProfileType::Unconfined, "");
+        let (_, output) = node.finish(&pod, config).await?;
+        check_eq!(output, format!("Seccomp:\t{unconfined}\n"), "unconfined");
+    }
+    Ok(())
+}
+
+/// A program of the node that answers for system calls.
+struct Agent {
+    process: tokio::process::Child,
+    socket: PathBuf,
+    told: PathBuf,
+}
+
+impl Agent {
+    async fn start(node: &Node, name: &str, words: &[&str]) -> Outcome<Self> {
+        let (socket, told) = (node.path(format!("{name}.sock")), node.path(name));
+        let process = tokio::process::Command::new(node.world.programs.join("agent"))
+            .arg(&socket)
+            .args(words)
+            .stdout(std::fs::File::create(&told)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        let agent = Self {
+            process,
+            socket,
+            told,
+        };
+        for _ in 0..500 {
+            if agent.socket.exists() {
+                return Ok(agent);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        Err("the agent does not listen".into())
+    }
+
+    /// A profile with this default and action for making directories.
+    fn profile(&self, node: &Node, default: &str, mkdir: &str) -> Outcome<String> {
+        let profile = json!({
+            "defaultAction": default,
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "listenerPath": self.socket, "listenerMetadata": "for the agent",
+            // The last is there to be new: what is newer than all that are named does not exist.
+            "syscalls": [{"names": ["mkdir", "mkdirat", "process_mrelease"], "action": mkdir}]
+        });
+        let path = node.path("asking.json");
+        std::fs::write(&path, profile.to_string())?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// What it was told, one connection after the other.
+    fn told(&self) -> Outcome<Vec<Value>> {
+        std::fs::read_to_string(&self.told)?
+            .lines()
+            .filter_map(|line| line.strip_prefix("TOLD "))
+            .map(|text| Ok(serde_json::from_str(text)?))
+            .collect()
+    }
+
+    async fn end(mut self) -> Outcome {
+        self.process.kill().await?;
+        Ok(std::fs::remove_file(&self.socket)?)
+    }
+}
+
+async fn a_program_of_the_node_answers_for_system_calls(node: &mut Node) -> Outcome {
+    node.pull(BUSYBOX).await?;
+    let agent = Agent::start(node, "agent", &[]).await?;
+    let reference = agent.profile(node, "SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY")?;
+    for (round, (shared, user)) in [(false, false), (true, false), (false, true), (true, true)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut config = requests::host_pod(&format!("asking-{round}"));
+        let mut main = script(
+            "main",
+            "mkdir /tmp/main 2>&1; trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
+        );
+        profile(&mut main, ProfileType::Localhost, &reference);
+        main.annotations.insert("e2e".into(), "asks".into());
+        if user {
+            (config, main) = (requests::mapped_pod(config), requests::mapped(main));
+        }
+        if shared {
+            requests::namespaces(&mut config).pid = NamespaceMode::Pod.into();
+            requests::container_namespaces(&mut main).pid = NamespaceMode::Pod.into();
+        }
+        let pod = node.run_pod(config).await?;
+        let id = node.run(&pod, main).await?;
+        node.wait_for_output(&id, "Protocol error").await?;
+        let output = node
+            .shell(
+                &id,
+                "mkdir /tmp/exec 2>&1; ls /tmp; ls /proc/self/fd | wc -l",
+            )
+            .await?;
+        // The fourth is what lists them.
+        check_contains!(output, "Protocol error\n4\n");
+        let told = agent.told()?;
+        check_eq!(
+            told.len(),
+            2 * (round + 1),
+            "how often the agent was told of a filter"
+        );
+        for (told, status) in told[2 * round..].iter().zip(["created", "running"]) {
+            check_eq!(told["fds"], json!(["seccompFd"]), "descriptors");
+            check_eq!(told["metadata"], json!("for the agent"), "metadata");
+            check_eq!(told["state"]["id"], json!(id), "id");
+            check_eq!(told["state"]["status"], json!(status), "status");
+            check_eq!(
+                told["state"]["annotations"]["e2e"],
+                json!("asks"),
+                "annotations"
+            );
+            check!(told["pid"].as_i64() > Some(1), "no process in {told}");
+        }
+        if !shared {
+            let pid = node.pid(&id).await?;
+            check_eq!(
+                told[2 * round]["pid"],
+                json!(pid),
+                "the container's process"
+            );
+        }
+        node.remove_pod(&pod.id).await?;
+    }
+    let socket = agent.socket.to_string_lossy().into_owned();
+    agent.end().await?;
+    let pod = node.run_pod(requests::host_pod("nobody")).await?;
+    let mut config = sleeper("main");
+    profile(&mut config, ProfileType::Localhost, &reference);
+    let id = node.create(&pod, config).await?;
+    let refusal = node.start_container(&id).await.unwrap_err();
+    check_contains!(refusal.text(), socket);
+    check_contains!(refusal.text(), "does the program run");
+    Ok(())
+}
+
+async fn a_program_of_the_node_may_answer_for_all_of_them(node: &mut Node) -> Outcome {
+    node.pull(BUSYBOX).await?;
+    let agent = Agent::start(node, "agent", &["continue"]).await?;
+    let reference = agent.profile(node, "SCMP_ACT_NOTIFY", "SCMP_ACT_NOTIFY")?;
+    for shared in [false, true] {
+        let mut config = requests::host_pod(&format!("asking-{shared}"));
+        let mut main = sleeper("main");
+        profile(&mut main, ProfileType::Localhost, &reference);
+        if shared {
+            requests::namespaces(&mut config).pid = NamespaceMode::Pod.into();
+            requests::container_namespaces(&mut main).pid = NamespaceMode::Pod.into();
+        }
+        let pod = node.run_pod(config).await?;
+        let id = node.run(&pod, main).await?;
+        let output = node.shell(&id, "mkdir /tmp/exec 2>&1; echo fine").await?;
+        check_contains!(output, "Protocol error\nfine\n");
+        node.remove_pod(&pod.id).await?;
+    }
+    agent.end().await
 }

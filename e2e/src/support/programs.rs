@@ -1,6 +1,6 @@
 //! Programs that tests run inside containers, written in C and linked statically.
 //!
-//! They need calls that Rust cannot make without `unsafe` (ptrace), and must run in an image
+//! They need calls that Rust cannot make without `unsafe` (ptrace, ioctl), and must run in an image
 //! without libraries. They lie beside the binaries under test, so that a machine without a
 //! compiler, such as a virtual one, can use what another has built.
 
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCES: &[(&str, &str)] = &[
+    ("agent", include_str!("../programs/agent.c")),
     ("racer", include_str!("../programs/racer.c")),
     ("memory", include_str!("../programs/memory.c")),
     ("refused", include_str!("../programs/refused.c")),

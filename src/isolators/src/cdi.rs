@@ -10,6 +10,10 @@ use insula_wire::{Hooks, OsText};
 /// Devices of the Container Device Interface. What their vendors say takes the
 /// place of what image, container and runtime say of the same variable, path
 /// or node.
+///
+/// In a pod with a user namespace its mounts show the ids of the node, of which
+/// none is the pod's: a vendor's files can be read by all, and root of the pod
+/// shall not be their owner, who could change them for every pod.
 #[derive(Debug)]
 pub(crate) struct Cdi;
 

@@ -49,6 +49,9 @@ pub struct PodView<'a> {
     /// Nodes of the container's [`DeviceMapping`]s belong to its user and group
     /// (`[security] device_ownership_from_security_context`).
     pub device_ownership: bool,
+    /// A container of which nothing is said has the default system call filter
+    /// (`[security] seccomp_default`).
+    pub seccomp_default: bool,
     /// What AppArmor has loaded, where it is enabled and the container needs
     /// it: see [`crate::apparmor::needs_profiles`].
     pub apparmor: &'a Profiles,

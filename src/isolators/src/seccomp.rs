@@ -5,7 +5,7 @@ use crate::isolator::{HostFacts, Isolator, PodView, Refusal};
 use crate::spec::{ContainerSpec, ProfileRequest};
 use insula_seccomp::default_profile::default_profile;
 use insula_seccomp::{Architecture, Context, Filter, Profile};
-use insula_wire::{CapabilitySet, FilterProgram, SeccompFilter};
+use insula_wire::{CapabilitySet, FilterProgram, SeccompFilter, SeccompListener};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -16,9 +16,9 @@ const MAX_KEPT: usize = 64;
 
 /// The filter a container asks for.
 ///
-/// Nothing said means none: kubelet says `RuntimeDefault` by itself where its
-/// `seccompDefault` is on. A privileged container has none, whatever it asks
-/// for. The profile of the node is one that was read from its file (PodView);
+/// Nothing said means none, unless the node's configuration says otherwise:
+/// kubelet says `RuntimeDefault` by itself where its `seccompDefault` is on. A
+/// privileged container has none, whatever it asks for. The profile of the node is one that was read from its file (PodView);
 /// what of it counts depends on the container's capabilities.
 #[derive(Debug)]
 pub(crate) struct Seccomp;
@@ -69,6 +69,10 @@ pub fn document(
     let capabilities = crate::capabilities::sets(spec, pod)?.bounding;
     let (profile, context) =
         select(&source, capabilities, pod.host).map_err(|why| refusal(spec, &why))?;
+    if profile.notifies() {
+        let why = "SCMP_ACT_NOTIFY is for containers that no external runtime executes";
+        return Err(refusal(spec, why));
+    }
     Ok(Some(insula_seccomp::document(&profile, &context)))
 }
 
@@ -76,6 +80,7 @@ pub fn document(
 fn source(spec: &ContainerSpec, pod: &PodView<'_>) -> Result<Option<Source>, Refusal> {
     Ok(match &spec.security.seccomp {
         _ if spec.security.privileged => None,
+        ProfileRequest::Unset if pod.seccomp_default => Some(Source::Default),
         ProfileRequest::Unset | ProfileRequest::Unconfined => None,
         ProfileRequest::RuntimeDefault => Some(Source::Default),
         ProfileRequest::Localhost(path) => match pod.seccomp_profile {
@@ -145,7 +150,15 @@ fn compile(
             .map_err(|error| error.to_string())?,
         log: filter.flags.log,
         spec_allow: filter.flags.spec_allow,
-        listener: None,
+        // Where no rule asks anybody, nobody is told.
+        listener: filter
+            .listener
+            .filter(|_| profile.notifies())
+            .map(|listener| SeccompListener {
+                path: listener.path,
+                metadata: listener.metadata,
+                wait_killable: filter.flags.wait_killable,
+            }),
     })
 }
 
@@ -161,8 +174,8 @@ fn select(
         Source::Default => default_profile(),
         Source::Node(text) => Profile::parse(text).map_err(|error| error.to_string())?,
     };
-    if profile.asks_listener() {
-        return Err("SCMP_ACT_NOTIFY and listenerPath are not supported yet: the listener cannot be handed over".to_owned());
+    if profile.notifies() && profile.listener.is_none() {
+        return Err("SCMP_ACT_NOTIFY needs a listenerPath: nobody would answer".to_owned());
     }
     let context = Context {
         architecture,
@@ -255,8 +268,8 @@ mod tests {
             ("{}", "missing field `defaultAction`"),
             (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "SCMP_ACT_NOTIFY"),
             (
-                r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}"#,
-                "listenerPath",
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "run/x"}"#,
+                "listenerPath \"run/x\" is not absolute",
             ),
         ] {
             let refusal = refusal_of(|fixture| ask(fixture, text));
@@ -267,6 +280,45 @@ mod tests {
             fixture.seccomp_profile = None;
         });
         assert!(refusal.contains("was not read"), "{refusal}");
+    }
+
+    #[test]
+    fn who_asks_has_somebody_to_answer() {
+        let profile = |action: &str| {
+            format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
+                    "listenerMetadata": "a word", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                    "syscalls": [{{"names": ["mkdir"], "action": "{action}"}}]}}"#
+            )
+        };
+        let plan = plan_of(|fixture| ask(fixture, &profile("SCMP_ACT_NOTIFY")));
+        let listener = insula_wire::SeccompListener {
+            path: "/run/agent.sock".to_owned(),
+            metadata: "a word".to_owned(),
+            wait_killable: true,
+        };
+        assert_eq!(filter(&plan).listener, Some(listener));
+        assert!(plan.bundle.is_some(), "what it is told");
+        let plan = plan_of(|fixture| ask(fixture, &profile("SCMP_ACT_ERRNO")));
+        assert_eq!((&filter(&plan).listener, &plan.bundle), (&None, &None));
+    }
+
+    #[test]
+    fn the_node_may_say_what_holds_where_nothing_is_said() {
+        for (request, privileged, filtered) in [
+            (ProfileRequest::Unset, false, true),
+            (ProfileRequest::Unset, true, false),
+            (ProfileRequest::Unconfined, false, false),
+        ] {
+            let mut fixture = match privileged {
+                true => Fixture::privileged(),
+                false => Fixture::new(),
+            };
+            fixture.seccomp_default = true;
+            fixture.spec.security.seccomp = request.clone();
+            let plan = fixture.plan().unwrap();
+            assert_eq!(plan.process.seccomp.is_some(), filtered, "{request:?}");
+        }
     }
 
     #[test]

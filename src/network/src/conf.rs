@@ -1,6 +1,7 @@
 //! Network configurations: one network, and the chain of plugins that makes it.
 
 mod load;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::load::{Loaded, load};
+pub(crate) use self::template::render;
 use crate::json::Object;
 use crate::version::{CniVersion, unsupported};
 

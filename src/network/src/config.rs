@@ -11,6 +11,9 @@ use crate::plugin::Programs;
 pub struct NetworkConfig {
     /// The directory of `*.conflist`, `*.conf` and `*.json`; it may appear later.
     pub conf_dir: PathBuf,
+    /// What a configuration is made from when the node's pod address ranges become known, if
+    /// nobody else has left one; `None` makes none.
+    pub conf_template: Option<PathBuf>,
     /// Directories of plugin binaries, searched in order.
     pub bin_dirs: Vec<PathBuf>,
     /// Our records of attachments, on a disk that survives a reboot; made with mode 0700.
@@ -71,6 +74,7 @@ impl NetworkConfig {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             conf_dir: "/etc/cni/net.d".into(),
+            conf_template: None,
             bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             state_dir: state_dir.into(),
             plugin_deadline: Duration::from_mins(1),

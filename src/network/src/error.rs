@@ -204,6 +204,15 @@ pub enum Error {
         after: Duration,
     },
 
+    /// No configuration can be made from the template.
+    #[error("the CNI configuration template {}: {why}", template.display())]
+    Template {
+        /// The template's file.
+        template: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// Our own records or directories failed.
     #[error("{doing} {}: {source}", path.display())]
     Io {

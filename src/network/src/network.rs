@@ -1,6 +1,7 @@
 //! The network of this node's pods.
 
 mod gc;
+mod generated;
 mod status;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 pub use self::gc::GcReport;
+use self::generated::Generated;
 pub use self::status::NetworkStatus;
 use self::status::Poll;
 use crate::attachment::{
@@ -108,7 +110,8 @@ impl Network {
     }
 
     /// Sets the address ranges of this node's pods: the CRI's `NetworkConfig.pod_cidr`, a
-    /// comma-separated list. Empty text changes nothing. They last over a restart.
+    /// comma-separated list. Empty text changes nothing. They last over a restart. Where there is
+    /// a template, the configuration is made from it.
     pub async fn set_pod_cidrs(&self, text: &str) -> Result<()> {
         let cidrs = parse_cidrs(text).map_err(Error::InvalidAttachment)?;
         if cidrs.is_empty() {
@@ -116,7 +119,25 @@ impl Network {
         }
         let (store, text) = (self.0.store.clone(), text.to_owned());
         blocking(move || store.write_pod_cidrs(&text)).await?;
-        *lock(&self.0.pod_cidrs) = cidrs;
+        lock(&self.0.pod_cidrs).clone_from(&cidrs);
+        let Some(template) = self.0.config.conf_template.clone() else {
+            return Ok(());
+        };
+        let dir = self.0.config.conf_dir.clone();
+        match blocking(move || generated::generate(&dir, &template, &cidrs)).await? {
+            Generated::Written(file) => {
+                tracing::info!(?file, "made the CNI configuration from its template");
+            }
+            Generated::Same(file) => {
+                tracing::debug!(?file, "the CNI configuration is made already");
+            }
+            Generated::Foreign(file) => {
+                tracing::info!(
+                    ?file,
+                    "a CNI configuration is there: none is made from the template"
+                );
+            }
+        }
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub struct PodsConfig {
     /// Device nodes that a container asks for belong to the user and the group
     /// of its security context.
     pub device_ownership: bool,
+    /// Containers of which nothing is said have the default system call filter.
+    pub seccomp_default: bool,
     /// Directories of files that describe CDI devices, the most important one
     /// last.
     pub cdi_spec_dirs: Vec<PathBuf>,
@@ -119,6 +121,7 @@ impl PodsConfig {
             cgroup_driver: CgroupDriver::Auto,
             cgroup_parent: "insula".to_owned(),
             device_ownership: false,
+            seccomp_default: false,
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             handlers: Handlers::default(),
             deadlines: Deadlines::default(),

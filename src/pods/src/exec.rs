@@ -86,7 +86,7 @@ pub(crate) async fn start(
         deadline,
     };
     let request = Request::Exec(ExecRequest {
-        notify: None,
+        notify: container.plan.notify(),
         exec_id,
         container_id: container.id.to_string(),
         owner,

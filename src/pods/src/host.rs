@@ -12,6 +12,7 @@ use crate::paths::PodDirectory;
 use crate::ports::{ImageFacts, UserNamespace};
 use crate::stats::InterfaceUsage;
 use insula_isolators::apparmor::Profiles;
+use insula_isolators::cdi::Injection;
 use insula_isolators::details::Details;
 use insula_isolators::isolator::Usage;
 use insula_isolators::selinux::Labels;
@@ -102,6 +103,9 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// as long as the deadline.
     fn relabel(&self, path: &Path, label: &str, deadline: Duration) -> Result<()>;
 
+    /// Reads the node's own files that a container asks for. May hang.
+    fn node_files(&self, container: &ContainerSpec) -> Result<NodeFiles>;
+
     /// What the isolators make of a container's specification.
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan>;
 
@@ -186,6 +190,15 @@ pub(crate) struct Process {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// What the node's own files say of a container.
+#[derive(Debug, Default)]
+pub(crate) struct NodeFiles {
+    /// The seccomp profile that it names.
+    pub(crate) seccomp_profile: Option<Vec<u8>>,
+    /// What the vendors of its CDI devices give it.
+    pub(crate) cdi: Injection,
+}
+
 /// What a plan is made from.
 #[derive(Debug)]
 pub(crate) struct PlanRequest<'a> {
@@ -198,6 +211,7 @@ pub(crate) struct PlanRequest<'a> {
     /// Directory that hooks are shown, if there are any.
     pub(crate) bundle: PathBuf,
     pub(crate) container: &'a ContainerSpec,
+    pub(crate) node_files: &'a NodeFiles,
     pub(crate) container_id: &'a str,
     pub(crate) image: &'a ImageFacts,
     pub(crate) passwd: &'a [u8],

@@ -40,6 +40,7 @@ pub mod exec;
 mod files;
 pub mod filter;
 pub mod handlers;
+mod hooks;
 mod host;
 pub mod ids;
 mod levels;

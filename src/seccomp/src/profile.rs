@@ -165,11 +165,9 @@ impl Profile {
     }
 
     /// Whether somebody has to answer for system calls.
-    pub fn asks_listener(&self) -> bool {
+    pub fn notifies(&self) -> bool {
         let asks = |action: Action| action == Action::Notify;
-        self.listener.is_some()
-            || asks(self.default_action)
-            || self.groups.iter().any(|group| asks(group.action))
+        asks(self.default_action) || self.groups.iter().any(|group| asks(group.action))
     }
 }
 

@@ -23,7 +23,7 @@ use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
 use insula_sys::{Error, Result, seqpacket};
-use insula_wire::message::{ContainerState, Exit};
+use insula_wire::message::{ContainerState, Exit, Notify};
 use insula_wire::time::now_nanoseconds;
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -65,6 +65,8 @@ pub struct Container {
     pub program: ProgramName,
     /// The runtime that executes it, if that is not the supervisor.
     pub external: Option<External>,
+    /// Who is told of its system call filter.
+    pub notify: Option<Notify>,
     /// The request that waits for the next step.
     pub pending: Option<u64>,
     /// What the kernel killed in it.
@@ -163,6 +165,7 @@ impl Container {
             outcome,
             program: ProgramName::default(),
             external: None,
+            notify: None,
             pending: None,
             oom: OomKills::default(),
             spent_groups: Vec::new(),

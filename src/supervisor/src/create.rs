@@ -231,6 +231,8 @@ impl Supervisor {
             main: None,
             outcome,
             program: ProgramName::default(),
+            notify: request.notify.clone(),
+            refused: None,
             group,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             killed: None,
@@ -286,6 +288,7 @@ fn prepare(
         step(name, Outcome::new())?,
         request.exit_record.clone().into(),
     );
+    container.notify.clone_from(&request.notify);
     container.terminal = request.stdio.terminal;
     if request.stdio.terminal {
         return Ok((container, None));

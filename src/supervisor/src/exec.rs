@@ -5,6 +5,7 @@ use crate::launch::report::ProgramName;
 use crate::poll::Output;
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
+use insula_wire::message::{Failure, Notify};
 use rustix::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -25,6 +26,10 @@ pub struct Exec {
     pub outcome: Outcome,
     /// The program, for explaining why it cannot be executed.
     pub program: ProgramName,
+    /// Who is told of its system call filter.
+    pub notify: Option<Notify>,
+    /// Why it was killed before it ran.
+    pub refused: Option<Failure>,
     /// The group it can be killed by.
     pub group: Option<ExecGroup>,
     /// When it is killed.

@@ -2,7 +2,8 @@
 
 use crate::container::Container;
 use crate::exec::Cause;
-use crate::launch::report::{Report, system_failure};
+use crate::launch::report::{Go, Report, system_failure};
+use crate::notify::hand_over;
 use crate::poll::{Output, Source};
 use crate::process_events::{
     KILLED, READ, TURN, launch_failure, reap, reap_traced, receive, take_outcome,
@@ -11,6 +12,8 @@ use crate::streams::set_nonblocking;
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::fork;
 use insula_sys::outcome::Stage;
+use insula_sys::seqpacket;
+use insula_wire::hooks::HookStatus;
 use insula_wire::message::{Answer, Event, Failure, FailureKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -29,6 +32,7 @@ impl Supervisor {
         match receive(&exec.socket) {
             Some((Report::Ready(program), _)) => exec.program = program,
             Some((Report::Terminal, descriptors)) => self.exec_terminal(id, descriptors),
+            Some((Report::Listener, listeners)) => self.exec_listens(id, &listeners),
             Some((Report::Failed(failure), _)) => self.exec_failed(id, failure),
             // Closed before it clones; its end tells the rest.
             _ => self.poll.remove(&Source::ExecChild(id), &exec.socket),
@@ -84,7 +88,8 @@ impl Supervisor {
                     false => FailureKind::WrongState,
                 };
                 let failure = refuse(kind, "exec", "it was killed before its program ran");
-                self.exec_failed(id, failure);
+                let refused = self.execs.get_mut(&id).and_then(|exec| exec.refused.take());
+                self.exec_failed(id, refused.unwrap_or(failure));
             }
         }
     }
@@ -103,6 +108,31 @@ impl Supervisor {
         match set_nonblocking(&master) {
             Ok(()) => exec.outputs.push((Output::Stdout, master)),
             Err(error) => self.exec_failed(id, system_failure("make terminal", &error)),
+        }
+    }
+
+    /// Its filter has a listener, for whoever answers. Without that its first
+    /// process does not go on.
+    fn exec_listens(&mut self, id: u64, listeners: &[OwnedFd]) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let (Some(notify), [listener]) = (&exec.notify, listeners) else {
+            return;
+        };
+        let pid = exec.intermediate.as_ref().map_or(0, |child| child.pid);
+        let process = (HookStatus::Running, pid);
+        match hand_over(notify, &exec.container_id, process, listener) {
+            // A child that is gone is told about by its own descriptor.
+            Ok(()) => drop(seqpacket::send(
+                exec.socket.as_fd(),
+                &[Go::Listened.byte()],
+                &[],
+            )),
+            Err(failure) => {
+                exec.refused = Some(failure);
+                exec.kill(Cause::Request);
+            }
         }
     }
 

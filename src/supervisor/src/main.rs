@@ -14,6 +14,7 @@ mod exec;
 mod exec_events;
 mod launch;
 mod log;
+mod notify;
 mod oom;
 mod pod;
 mod poll;

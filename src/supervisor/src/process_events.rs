@@ -1,8 +1,9 @@
 //! What happens to children: reports, outputs, ends.
 
 use crate::container::{Container, OpenOutput, State};
-use crate::launch::report::{Report, system_failure};
+use crate::launch::report::{Go, Report, system_failure};
 use crate::log::Timestamp;
+use crate::notify::hand_over;
 use crate::poll::{Output, Source};
 use crate::runtime::{External, explain};
 use crate::streams::nonblocking_copy;
@@ -10,6 +11,7 @@ use crate::supervisor::{Buffers, Supervisor, refuse};
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, seqpacket};
+use insula_wire::hooks::HookStatus;
 use insula_wire::message::{Answer, Failure, FailureKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -68,12 +70,12 @@ impl Supervisor {
                 _,
             )) => self.container_cloned(id, pid, own_pid_namespace),
             Some((Report::Terminal, descriptors)) => self.container_terminal(id, descriptors),
-            Some((Report::Built, _)) => {
+            Some((Report::Built(pid), _)) => {
                 let Ok(container) = self.container(id) else {
                     return;
                 };
                 container.state = State::Built;
-                let (pid, pending) = (container.pid(), container.pending.take());
+                let pending = container.pending.take();
                 self.reply_pending(pending, Ok(Answer::RootBuilt { pid }));
             }
             Some((Report::Ready(program), _)) => {
@@ -86,6 +88,7 @@ impl Supervisor {
                 self.watch_outputs(id);
                 self.reply_pending(pending, Ok(Answer::Created { pid }));
             }
+            Some((Report::Listener, listeners)) => self.container_listens(id, &listeners),
             Some((Report::Failed(failure), _)) => self.container_failed(id, failure),
             // The helper of a pod alone says that it waits for ids.
             Some((Report::WithoutIds, _)) | None => self.container_hung_up(id),
@@ -159,6 +162,22 @@ impl Supervisor {
                 }
             }
             Err(error) => self.container_failed(id, system_failure("make terminal", &error)),
+        }
+    }
+
+    /// Its filter has a listener, for whoever answers.
+    fn container_listens(&mut self, id: &str, listeners: &[OwnedFd]) {
+        let Ok(container) = self.container(id) else {
+            return;
+        };
+        let (Some(notify), [listener]) = (&container.notify, listeners) else {
+            return;
+        };
+        let process = (HookStatus::Created, container.pid());
+        match hand_over(notify, id, process, listener) {
+            // A child that is gone is told about by its own descriptor.
+            Ok(()) => drop(container.tell(Go::Listened)),
+            Err(failure) => self.container_failed(id, failure),
         }
     }
 

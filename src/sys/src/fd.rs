@@ -47,6 +47,21 @@ fn close_range(first: u32, last: u32) -> Result<()> {
     }
 }
 
+/// Marks every descriptor above standard error close-on-exec, so that what this
+/// process was born with does not reach the programs that it starts.
+pub fn close_inherited_on_exec() -> Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: close_range(2) with CLOSE_RANGE_CLOEXEC takes plain numbers and
+    // closes nothing.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(Error::new(
+            "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)",
+            last_errno(),
+        )),
+    }
+}
+
 /// Takes ownership of descriptors the process was born with, marks them
 /// close-on-exec, and closes whatever else above standard error came along. To
 /// be called once, before anything is opened. Fails with `EBADF` where one is
@@ -109,6 +124,21 @@ pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     let fd = fd.as_fd();
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
         .map_err(|errno| Error::new(format!("fcntl({fd:?}, F_DUPFD_CLOEXEC, 3)"), errno))
+}
+
+/// A copy, close-on-exec, of a descriptor that is known by its number alone,
+/// because a process that shares this one's table has opened it. Fails with
+/// `EBADF` where nothing is open.
+pub fn duplicate_number(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes plain numbers, fcntl(2).
+    match unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) } {
+        -1 => Err(Error::new(
+            format!("fcntl({number}, F_DUPFD_CLOEXEC, 3)"),
+            last_errno(),
+        )),
+        // SAFETY: the call made a new descriptor that nobody else owns.
+        copy => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
+    }
 }
 
 /// Moves descriptors to numbers from 0 upwards, as a program expects its

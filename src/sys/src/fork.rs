@@ -33,6 +33,10 @@ pub struct ForkOptions<'a> {
     pub new_pid_namespace: bool,
     /// The child's parent is the caller's parent (`CLONE_PARENT`).
     pub sibling: bool,
+    /// Both have one table of descriptors (`CLONE_FILES`), until one executes:
+    /// what one of them opens or closes, the other has opened or closed. Values
+    /// that own descriptors must be dropped on one side only.
+    pub share_files: bool,
 }
 
 /// Which side of a fork this is.
@@ -121,6 +125,9 @@ pub fn fork(_proof: SingleThread, options: &ForkOptions<'_>) -> Result<Fork> {
     }
     if options.sibling {
         flags |= libc::CLONE_PARENT as u64;
+    }
+    if options.share_files {
+        flags |= libc::CLONE_FILES as u64;
     }
     // SAFETY: clone_args is plain integers for which zero is "not used"
     // (clone(2)); an all-zero value is valid.

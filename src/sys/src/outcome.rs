@@ -19,6 +19,10 @@ struct Page {
     pid: AtomicI32,
     stage: AtomicI32,
     errno: AtomicI32,
+    /// The number of a filter's listener, and one; 0 where there is none.
+    listener: AtomicI32,
+    /// The listener was passed on.
+    confirmed: AtomicI32,
 }
 
 /// How far a cloned process came.
@@ -93,6 +97,35 @@ impl Outcome {
         Some(self.page().pid.load(Ordering::Acquire)).filter(|pid| *pid > 0)
     }
 
+    /// Leaves the number of a filter's listener.
+    pub(crate) fn leave_listener(&self, number: i32) {
+        self.page().listener.store(number + 1, Ordering::Release);
+    }
+
+    /// The number of a filter's listener in the table of who loaded it, once it
+    /// was loaded.
+    pub fn listener(&self) -> Option<i32> {
+        let number = self.page().listener.load(Ordering::Acquire);
+        (number > 0).then(|| number - 1)
+    }
+
+    /// Leaves word that the listener was passed on.
+    pub fn confirm_listener(&self) {
+        self.page().confirmed.store(1, Ordering::Release);
+    }
+
+    /// Waits until the listener was passed on, without a system call: any may be
+    /// one that the filter holds up until somebody has the listener. It spins,
+    /// for as long as another process needs for a message there and back, and
+    /// gives up after some seconds. Says whether it was.
+    pub fn spin_until_confirmed(&self) -> bool {
+        const TURNS: u64 = 1 << 28;
+        (0..TURNS).any(|_| {
+            std::hint::spin_loop();
+            self.page().confirmed.load(Ordering::Acquire) != 0
+        })
+    }
+
     /// The failure that was left, if any.
     pub fn failure(&self) -> Option<(Stage, Errno)> {
         let stage = match self.page().stage.load(Ordering::Acquire) {
@@ -130,6 +163,11 @@ mod tests {
         outcome.page().stage.store(99, Ordering::Relaxed);
         outcome.page().errno.store(-1, Ordering::Relaxed);
         assert_eq!(outcome.failure(), Some((Stage::Execute, Errno::PERM)));
+        assert_eq!(outcome.listener(), None);
+        outcome.leave_listener(0);
+        assert_eq!(outcome.listener(), Some(0));
+        outcome.confirm_listener();
+        assert!(outcome.spin_until_confirmed());
         outcome.set_failure(Stage::Session, Errno::NOENT);
         assert_eq!(outcome.failure(), Some((Stage::Session, Errno::NOENT)));
     }

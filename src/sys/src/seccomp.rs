@@ -1,6 +1,7 @@
 //! Loading of system call filters, seccomp(2).
 
 use crate::fork::last_errno;
+use crate::outcome::Outcome;
 use crate::{Error, Result};
 use rustix::io::Errno;
 
@@ -14,7 +15,13 @@ pub struct Flags {
     pub log: bool,
     /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`.
     pub spec_allow: bool,
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19), with a listener
+    /// only.
+    pub wait_killable: bool,
 }
+
+/// seccomp(2); the `libc` crate lacks it.
+const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
 
 /// A filter ready to be loaded: nothing has to be made ready any more, so
 /// nothing but the one system call is between it and its rule.
@@ -22,6 +29,8 @@ pub struct Flags {
 pub struct Filter {
     instructions: Vec<libc::sock_filter>,
     flags: libc::c_ulong,
+    /// Those that go with a listener.
+    listening: libc::c_ulong,
 }
 
 // === impl Filter ===
@@ -48,9 +57,14 @@ impl Filter {
             true => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
             false => 0,
         };
+        let killable = match flags.wait_killable {
+            true => WAIT_KILLABLE_RECV,
+            false => 0,
+        };
         Self {
             instructions,
             flags: log | spec_allow,
+            listening: libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | killable,
         }
     }
 
@@ -58,8 +72,21 @@ impl Filter {
     /// `no_new_privs` or CAP_SYS_ADMIN in the user namespace of the thread
     /// (else `EACCES`).
     pub fn load(&self) -> Result<()> {
+        self.load_with(self.flags).map(drop)
+    }
+
+    /// Loads it with a listener (`SECCOMP_FILTER_FLAG_NEW_LISTENER`), an open
+    /// descriptor, close-on-exec, whose number is left in the page: this process
+    /// may not be allowed anything else any more.
+    pub fn load_listening(&self, outcome: &Outcome) -> Result<()> {
+        let listener = self.load_with(self.flags | self.listening)?;
+        outcome.leave_listener(listener);
+        Ok(())
+    }
+
+    fn load_with(&self, flags: libc::c_ulong) -> Result<i32> {
         let failed = |errno| {
-            let (flags, length) = (self.flags, self.instructions.len());
+            let length = self.instructions.len();
             let call = format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {{len={length}}})");
             Error::new(call, errno)
         };
@@ -69,18 +96,18 @@ impl Filter {
             filter: self.instructions.as_ptr().cast_mut(),
         };
         // SAFETY: SECCOMP_SET_MODE_FILTER reads `len` instructions at `filter`,
-        // which outlive the call, and writes nothing without NEW_LISTENER,
-        // seccomp(2).
+        // which outlive the call, and writes nothing; with NEW_LISTENER it gives
+        // back a new descriptor, seccomp(2).
         let result = unsafe {
             libc::syscall(
                 libc::SYS_seccomp,
                 libc::SECCOMP_SET_MODE_FILTER,
-                self.flags,
+                flags,
                 std::ptr::from_ref(&program),
             )
         };
-        match result {
-            0 => Ok(()),
+        match i32::try_from(result) {
+            Ok(number) if number >= 0 => Ok(number),
             _ => Err(failed(last_errno())),
         }
     }
@@ -124,6 +151,7 @@ mod tests {
             let flags = Flags {
                 log: true,
                 spec_allow: true,
+                wait_killable: false,
             };
             Filter::new(&program, flags).load().unwrap();
             // SAFETY: getppid(2) takes nothing and touches nothing.

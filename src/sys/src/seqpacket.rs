@@ -79,8 +79,29 @@ pub fn peer_uid(socket: BorrowedFd<'_>) -> Result<u32> {
         .map_err(|errno| Error::new(format!("getsockopt({socket:?}, SO_PEERCRED)"), errno))
 }
 
+/// Sends bytes on a stream socket, the descriptors with the first of them.
+pub fn send_all(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    let mut sent = send_some(socket, bytes, descriptors)?;
+    while sent < bytes.len() {
+        sent += send_some(socket, &bytes[sent..], &[])?;
+    }
+    Ok(())
+}
+
 /// Sends one message. On a non-blocking socket that is full: `EAGAIN`.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    send_some(socket, bytes, descriptors).map(drop)
+}
+
+fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -100,7 +121,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
             &mut control,
             SendFlags::NOSIGNAL,
         ) {
-            Ok(_) => return Ok(()),
+            Ok(length) => return Ok(length),
             Err(Errno::INTR) => {}
             Err(errno) => {
                 return Err(Error::new(

@@ -37,6 +37,9 @@ pub struct SeccompListener {
     pub path: String,
     /// Handed to it as it is.
     pub metadata: String,
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`: once it has taken a call, only
+    /// a signal that kills ends the wait for its answer.
+    pub wait_killable: bool,
 }
 
 /// A classic BPF program: `struct sock_filter` after `struct sock_filter`, in

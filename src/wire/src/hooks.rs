@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The hooks of a container, each list in the order in which it is run. They
 /// come from the node's own files, never from an image, an annotation or a
@@ -130,9 +131,10 @@ impl Hook {
         self.timeout.unwrap_or(Self::DEADLINE)
     }
 
-    /// Seconds that all of these may take together.
-    pub fn total_seconds(hooks: &[Self]) -> u64 {
-        hooks.iter().map(|hook| u64::from(hook.seconds())).sum()
+    /// How long all of these may take together.
+    pub fn total(hooks: &[Self]) -> Duration {
+        let seconds = hooks.iter().map(|hook| u64::from(hook.seconds()));
+        Duration::from_secs(seconds.sum())
     }
 
     /// Its arguments as they are handed over.
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(named.arguments(), ["/bin/hook"]);
         named.args = vec!["hook".to_owned(), "-v".to_owned()];
         assert_eq!(named.arguments(), ["hook", "-v"]);
-        assert_eq!(Hook::total_seconds(&[named, hook("/b", None)]), 35);
+        assert_eq!(Hook::total(&[named, hook("/b", None)]).as_secs(), 35);
     }
 
     #[test]

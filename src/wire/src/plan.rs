@@ -9,6 +9,7 @@
 //! Unknown fields are refused: a supervisor of an older build that is handed a
 //! step it does not know says so by name and starts nothing.
 
+use crate::message::Notify;
 use crate::{Bundle, CapabilitySet, Hooks, OsText, SeccompFilter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -432,9 +433,27 @@ pub struct DeviceRule {
     pub access: String,
 }
 
+// === impl Process ===
+
+impl Process {
+    /// Whether somebody is asked about its system calls.
+    pub fn listens(&self) -> bool {
+        self.seccomp
+            .as_ref()
+            .is_some_and(|filter| filter.listener.is_some())
+    }
+}
+
 // === impl LaunchPlan ===
 
 impl LaunchPlan {
+    /// Who is told of its system call filter, if anybody is.
+    pub fn notify(&self) -> Option<Notify> {
+        let listener = self.process.seccomp.as_ref()?.listener.clone()?;
+        let bundle = self.bundle.clone().unwrap_or_default();
+        Some(Notify { listener, bundle })
+    }
+
     /// The mounts that are opened by the daemon and travel detached with the
     /// plan, in order, after the root file system.
     pub fn opened_mounts(&self) -> impl Iterator<Item = &Mount> {

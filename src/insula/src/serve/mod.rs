@@ -129,6 +129,7 @@ fn start(args: &Args) -> Result<ExitCode, Error> {
         "starting"
     );
     raise_open_files();
+    pass_nothing_on();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
@@ -232,6 +233,14 @@ fn raise_open_files() {
     };
     if let Err(errno) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%errno, soft = ?limit.current, "cannot raise the limit of open files");
+    }
+}
+
+/// What this process was born with is nothing for the plugins and hooks that it
+/// starts.
+fn pass_nothing_on() {
+    if let Err(error) = insula_sys::fd::close_inherited_on_exec() {
+        tracing::warn!(%error, "programs that are started may inherit descriptors");
     }
 }
 

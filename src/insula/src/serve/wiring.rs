@@ -1,6 +1,6 @@
 //! The rooms of the daemon, opened in order.
 
-use super::config::Config;
+use super::config::{Config, SeccompDefault};
 use super::metrics::Gatherer;
 use super::pulls::PullFiles;
 use super::{Error, handlers, streaming, system};
@@ -42,6 +42,8 @@ impl Rooms {
         let own_plugin = own_plugin();
         let network = Network::open(NetworkConfig {
             conf_dir: config.cni.conf_dir.clone(),
+            conf_template: Some(config.cni.conf_template.clone())
+                .filter(|path| !path.as_os_str().is_empty()),
             bin_dirs: config.cni.bin_dirs.clone(),
             plugin_deadline: seconds(config.cni.plugin_timeout),
             default_network: own_plugin
@@ -68,6 +70,7 @@ impl Rooms {
             cgroup_driver: cgroup_driver(config),
             cgroup_parent: config.cgroup.parent.clone(),
             device_ownership: config.security.device_ownership_from_security_context,
+            seccomp_default: config.security.seccomp_default == SeccompDefault::RuntimeDefault,
             cdi_spec_dirs: config.cdi.spec_dirs.clone(),
             handlers: handlers::for_pods(&handlers),
             ..PodsConfig::new(&config.root, &config.state, supervisor)

@@ -2,6 +2,7 @@
 
 use super::document::{self, Edits, Format, MAX_FILE, Vendor};
 use super::{CdiError, DeviceName};
+use rustix::fs::{Mode, OFlags};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -157,13 +158,17 @@ fn append(all: &mut Edits, more: &Edits, name: &DeviceName, file: &File) -> Resu
     Ok(())
 }
 
-/// Reads a regular file, which a pipe or a device is not.
+/// Reads a regular file, which a pipe or a device is not: those would be waited
+/// for.
 fn read_file(path: &Path) -> Result<String, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map(std::fs::File::from)
+        .map_err(|errno| errno.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
     if !metadata.is_file() {
         return Err("is no regular file".to_owned());
     }
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)

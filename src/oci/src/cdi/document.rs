@@ -287,9 +287,7 @@ fn needed(raw: &RawVendor) -> Option<(&'static str, &'static str)> {
 
 fn edits(raw: RawEdits) -> Result<Edits, String> {
     let mut unsupported = None;
-    if !raw.hooks.is_empty() {
-        unsupported = Some("hooks on the host".to_owned());
-    } else if raw.intel_rdt.is_some() {
+    if raw.intel_rdt.is_some() {
         unsupported = Some("Intel RDT".to_owned());
     } else if !raw.net_devices.is_empty() {
         unsupported = Some("network devices moved into the container".to_owned());

@@ -4,6 +4,7 @@ use super::{Container, external};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
+use crate::hooks;
 use crate::link::Link;
 use insula_wire::message::Request;
 use std::sync::Arc;
@@ -129,6 +130,7 @@ pub(crate) async fn remove(
     );
     note(&mut first, "rootfs", pod.env.images.remove_rootfs(id).await);
     if first.is_none() {
+        hooks::after_removal(&container.plan).await;
         // Last, since it holds the record by which the rest is found again.
         note(
             &mut first,

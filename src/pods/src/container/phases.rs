@@ -14,16 +14,18 @@ use super::{external, image_mounts, seed, volumes};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files::{self, blocking};
-use crate::host::{Group, PlanRequest};
+use crate::hooks;
+use crate::host::{Group, NodeFiles, PlanRequest};
 use crate::ids::ContainerId;
 use crate::link::{Link, Refused, unexpected};
 use crate::ports::{ImageFacts, PreparedRootfs, UserNamespace};
 use insula_isolators::apparmor::{self, Profiles};
 use insula_isolators::image_volumes;
-use insula_isolators::spec::ContainerSpec;
-use insula_wire::LaunchPlan;
+use insula_isolators::spec::{ContainerSpec, ProfileRequest};
+use insula_oci::cdi::requested;
 use insula_wire::message::{Answer, CreateRequest, FailureKind, Request};
 use insula_wire::plan::PidNamespace;
+use insula_wire::{Hook, LaunchPlan};
 use std::future::Future;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -168,6 +170,24 @@ impl Rooted {
         }
     }
 
+    /// Reads what the container asks for of the node's own files. They may lie
+    /// on a file system that hangs.
+    async fn node_files(&self) -> Result<NodeFiles> {
+        let begun = &self.before;
+        let (host, spec) = (Arc::clone(&begun.pod.env.host), Arc::clone(&begun.spec));
+        let stage = format!("read the node's files for container {}", begun.id);
+        let deadline = begun.pod.env.config.deadlines.service;
+        let seccomp = &spec.security.seccomp;
+        let devices = requested(&spec.cdi_devices, &spec.annotations);
+        // A name that is none is told by who reads.
+        let asks = matches!(seccomp, ProfileRequest::Localhost(_))
+            || !devices.is_ok_and(|names| names.is_empty());
+        match asks {
+            true => blocking(stage, deadline, move || host.node_files(&spec)).await,
+            false => Ok(NodeFiles::default()),
+        }
+    }
+
     async fn apparmor_profiles(&self) -> Result<Profiles> {
         let begun = &self.before;
         if !apparmor::needs_profiles(&begun.spec) {
@@ -191,6 +211,7 @@ impl Rooted {
             volumes: volumes.clone(),
             bundle: pod.directory.bundle(id),
             container: &self.before.spec,
+            node_files: &self.node_files().await?,
             container_id: id.as_str(),
             image: &self.image,
             passwd: &self.rootfs.passwd,
@@ -270,9 +291,9 @@ impl Planned {
         let relabelled = volumes::relabelled(&begun.pod, &begun.id, &begun.spec);
         let user = self.before.user.clone();
         let stage = format!("open the volumes of container {}", begun.id);
-        let (env, id) = (Arc::clone(&begun.pod.env), begun.id.clone());
+        let (pod, id) = (Arc::clone(&begun.pod), begun.id.clone());
         let open = async move {
-            let images = image_mounts::open(&env, &id, &plan, user.as_deref()).await?;
+            let images = image_mounts::open(&pod.env, &id, &plan, user.as_deref()).await?;
             blocking(stage, deadlines.volumes, move || {
                 if let Some(log) = &plan.stdio.log_path {
                     make_parents(Path::new(log))?;
@@ -280,6 +301,7 @@ impl Planned {
                 if let Some(label) = &plan.mount_label {
                     volumes::relabel(host.as_ref(), &relabelled, label, deadlines.volumes)?;
                 }
+                hooks::write_bundle(&pod, &id, &plan)?;
                 volumes::open(host.as_ref(), &plan, images, user.as_deref())
             })
             .await
@@ -322,6 +344,7 @@ impl Grouped {
             }),
             Err(error) => {
                 forget(&self.before.before.before, &link).await;
+                hooks::after_removal(&self.before.plan).await;
                 Err((self, error))
             }
         }
@@ -349,7 +372,7 @@ impl Grouped {
         descriptors.push(self.before.before.rootfs.mount.as_fd());
         descriptors.extend(self.sources.iter().map(|source| source.as_fd()));
         let request = Request::Create(CreateRequest {
-            notify: None,
+            notify: plan.notify(),
             container_id: id.to_string(),
             stdio: plan.stdio.clone(),
             owner: plan.process.user.uid,
@@ -378,9 +401,19 @@ impl Grouped {
         let placed = Request::Placed {
             container_id: id.to_string(),
         };
-        let deadline = external::deadline(pod, plan);
+        let deadline = external::deadline(pod, plan) + Hook::total(&plan.hooks.create_container);
         match link.ask(&stage, placed, &placed_in, deadline).await? {
             (Answer::Created { pid }, _) => Ok(pid),
+            (Answer::RootBuilt { pid }, _) => {
+                hooks::before_root(plan, pid).await?;
+                let enter = Request::EnterRoot {
+                    container_id: id.to_string(),
+                };
+                match link.ask(&stage, enter, &[], deadline).await? {
+                    (Answer::Created { pid }, _) => Ok(pid),
+                    (other, _) => Err(unexpected(&stage, &other)),
+                }
+            }
             (other, _) => Err(unexpected(&stage, &other)),
         }
     }
@@ -397,6 +430,7 @@ impl Grouped {
 impl Forked {
     pub(super) async fn fail(self) {
         forget(&self.before.before.before.before, &self.link).await;
+        hooks::after_removal(&self.before.before.plan).await;
         self.before.fail().await;
     }
 }

@@ -4,9 +4,11 @@ use super::{Container, end, external};
 use crate::env::Pod;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hooks;
 use crate::link::{Link, Refused, unexpected};
 use crate::records::End;
 use crate::status::ExitReason;
+use insula_wire::Hook;
 use insula_wire::message::{Answer, FailureKind, Request};
 use std::sync::Arc;
 
@@ -35,12 +37,16 @@ pub(crate) async fn start(
     let request = Request::Start {
         container_id: container.id.to_string(),
     };
-    let deadline = external::deadline(&pod, &container.plan);
+    let deadline = external::deadline(&pod, &container.plan)
+        + Hook::total(&container.plan.hooks.start_container);
     match link.try_ask(&stage, request, &[], deadline).await {
-        Ok(Ok((Answer::Started { pid, started_at }, _))) => Ok(Started {
-            pid,
-            at: started_at,
-        }),
+        Ok(Ok((Answer::Started { pid, started_at }, _))) => {
+            hooks::after_start(&container.plan, pid).await;
+            Ok(Started {
+                pid,
+                at: started_at,
+            })
+        }
         Ok(Ok((other, _))) => Err(NotStarted::new(
             ExitReason::StartError,
             unexpected(&stage, &other),

@@ -3,7 +3,7 @@
 use super::apparmor::AppArmor;
 use super::cdi;
 use super::relabel;
-use super::{Group, Host, PlanRequest, Process, Tree};
+use super::{Group, Host, NodeFiles, PlanRequest, Process, Tree};
 use crate::config::PodsConfig;
 use crate::container::external;
 use crate::error::{Error, Result};
@@ -37,6 +37,7 @@ use std::time::Duration;
 pub(crate) struct LinuxHost {
     facts: HostFacts,
     device_ownership: bool,
+    seccomp_default: bool,
     cdi: Directories,
     /// `None` where it is not enabled.
     apparmor: Option<AppArmor>,
@@ -58,6 +59,7 @@ impl LinuxHost {
         })?;
         Ok(Self {
             device_ownership: config.device_ownership,
+            seccomp_default: config.seccomp_default,
             cdi: Directories::new(config.cdi_spec_dirs.clone()),
             apparmor: facts.apparmor.then(AppArmor::load),
             facts,
@@ -201,11 +203,17 @@ impl Host for LinuxHost {
         relabel::relabel(path, label, deadline)
     }
 
+    fn node_files(&self, container: &ContainerSpec) -> Result<NodeFiles> {
+        Ok(NodeFiles {
+            seccomp_profile: read_seccomp_profile(&container.security)
+                .map_err(|refusal| Error::InvalidArgument(refusal.to_string()))?,
+            cdi: cdi::injection(&self.cdi, container)?,
+        })
+    }
+
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {
         let invalid = |words: String| Error::InvalidArgument(words);
         let devices = resolve_devices(&request.container.devices)
-            .map_err(|refusal| invalid(refusal.to_string()))?;
-        let seccomp_profile = read_seccomp_profile(&request.container.security)
             .map_err(|refusal| invalid(refusal.to_string()))?;
         let privileged;
         let facts = if request.container.security.privileged {
@@ -217,7 +225,6 @@ impl Host for LinuxHost {
         } else {
             &self.facts
         };
-        let cdi = cdi::injection(&self.cdi, request.container)?;
         let view = PodView {
             spec: request.pod,
             pod_id: request.pod_id,
@@ -230,12 +237,13 @@ impl Host for LinuxHost {
             image_volumes: request.volumes.clone(),
             bundle: request.bundle.clone(),
             devices: &devices,
-            cdi: &cdi,
+            cdi: &request.node_files.cdi,
             hostname: request.hostname,
             device_ownership: self.device_ownership,
+            seccomp_default: self.seccomp_default,
             apparmor: request.apparmor,
             selinux_level: request.selinux_level,
-            seccomp_profile: seccomp_profile.as_deref(),
+            seccomp_profile: request.node_files.seccomp_profile.as_deref(),
             filters: &self.filters,
             host: facts,
         };

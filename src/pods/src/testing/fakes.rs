@@ -4,7 +4,7 @@ use super::specs;
 use super::supervisor::Supervisor;
 use crate::config::PodsConfig;
 use crate::error::{Error, Result};
-use crate::host::{Group, Host, PlanRequest, Process};
+use crate::host::{Group, Host, NodeFiles, PlanRequest, Process};
 use crate::ids::{ContainerId, PodId};
 use crate::paths::PodDirectory;
 use crate::pods::Pods;
@@ -286,6 +286,10 @@ impl Host for Machine {
             .relabelled
             .push((path.to_owned(), label.to_owned()));
         Ok(())
+    }
+
+    fn node_files(&self, _container: &ContainerSpec) -> Result<NodeFiles> {
+        Ok(NodeFiles::default())
     }
 
     fn plan(&self, request: &PlanRequest<'_>) -> Result<LaunchPlan> {

@@ -1,10 +1,12 @@
 //! The two steps to a container's main process.
 
+use crate::launch::filter::Filter;
+use crate::launch::keeper::Keeper;
 use crate::launch::program::Program;
 use crate::launch::report::{Go, Report, Reporter, malformed, step};
 use crate::launch::root::{self, Furniture};
 use crate::launch::streams::{Streams, Terminal};
-use crate::launch::{clone_beside_others, execute_alone, identity, outside};
+use crate::launch::{clone_beside_others, execute_alone, hooks, identity, outside};
 use crate::pod::PodNamespaces;
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
@@ -67,8 +69,11 @@ impl Birth<'_> {
         identity::make_keyring()?;
         // What only the host's root may take or make, before it is left behind.
         let furniture = self.collect_furniture(&plan)?;
-        self.enter_state_directory()?;
-        self.choose_pid_namespace(&plan)?;
+        self.enter_place_of_root(&plan)?;
+        let keeper = self.keeper(proof, &plan)?;
+        if !runs_hooks_inside(&plan) {
+            self.choose_pid_namespace(&plan)?;
+        }
         self.join_user_namespace(&plan)?;
         self.join_pod(&plan)?;
         make_mount_namespace()?;
@@ -76,8 +81,10 @@ impl Birth<'_> {
             step("make cgroup namespace", namespace::unshare(&[Kind::Cgroup]))?;
         }
         match plan.namespaces.pid {
-            PidNamespace::Container => self.launch_as_init(proof, &plan, &furniture),
-            _ => self.launch_beside_others(proof, &plan, &furniture),
+            PidNamespace::Container => {
+                self.launch_as_init(proof, &plan, &furniture, keeper.as_ref())
+            }
+            _ => self.launch_beside_others(proof, &plan, &furniture, keeper.as_ref()),
         }
     }
 
@@ -193,14 +200,27 @@ impl Birth<'_> {
     }
 
     /// Goes where the root is going to be attached, as long as it may: the
-    /// directory is the host's root's alone.
-    fn enter_state_directory(&self) -> Result<(), Failure> {
-        let directory = self.pod.state_directory.as_str();
+    /// directory is the host's root's alone. Hooks find the root in the bundle.
+    fn enter_place_of_root(&self, plan: &LaunchPlan) -> Result<(), Failure> {
+        let hooked = plan.bundle.as_ref().filter(|_| !plan.hooks.is_empty());
+        let directory = match hooked {
+            Some(bundle) => bundle.root(),
+            None => self.pod.state_directory.clone(),
+        };
         step(
-            "enter the pod's directory",
-            rustix::process::chdir(directory)
+            "enter the place of the root",
+            rustix::process::chdir(&directory)
                 .map_err(|errno| Error::new(format!("chdir({directory:?})"), errno)),
         )
+    }
+
+    /// Whoever passes the listener of its filter on, if that has one.
+    fn keeper(&self, proof: SingleThread, plan: &LaunchPlan) -> Result<Option<Keeper>, Failure> {
+        match (plan.process.listens(), &plan.namespaces.pid) {
+            (false, _) => Ok(None),
+            (true, PidNamespace::Container) => Keeper::of_child().map(Some),
+            (true, _) => Keeper::of_this_process(proof, self.outcome, &self.reporter).map(Some),
+        }
     }
 
     /// PID 1 of a new PID namespace, alone there: it mounts procfs itself.
@@ -209,22 +229,26 @@ impl Birth<'_> {
         proof: SingleThread,
         plan: &LaunchPlan,
         furniture: &Furniture,
+        keeper: Option<&Keeper>,
     ) -> Result<(), Failure> {
         let options = ForkOptions {
             new_pid_namespace: true,
             sibling: true,
+            share_files: keeper.is_some(),
             ..ForkOptions::default()
         };
         if let Fork::Parent(child) = step("make PID namespace", fork(proof, &options))? {
             self.reporter.send(&Report::Cloned(child.pid), &[]);
+            if let Some(keeper) = keeper {
+                keeper.keep(child.pidfd.as_fd(), self.outcome, &self.reporter);
+            }
             return Ok(());
         }
-        let program = self.furnish(plan, furniture)?;
-        let filter = identity::assume(&plan.process)?;
-        self.reporter.send(&Report::Ready(program.name()), &[]);
-        self.reporter.wait_for(Go::Start);
+        let program = self.furnish(proof, plan, furniture)?;
+        let filter = self.get_ready(proof, plan, &program)?;
         let terminal = plan.stdio.terminal;
-        Err(execute_alone(&program, terminal, &filter, self.outcome))
+        let filter = (&filter, keeper);
+        Err(execute_alone(&program, terminal, filter, self.outcome))
     }
 
     /// A process among others that can see it: what it still holds when it is
@@ -234,17 +258,57 @@ impl Birth<'_> {
         proof: SingleThread,
         plan: &LaunchPlan,
         furniture: &Furniture,
+        keeper: Option<&Keeper>,
     ) -> Result<(), Failure> {
-        let program = self.furnish(plan, furniture)?;
-        let filter = identity::assume(&plan.process)?;
-        self.reporter.send(&Report::Ready(program.name()), &[]);
-        self.reporter.wait_for(Go::Start);
+        let program = self.furnish(proof, plan, furniture)?;
+        let filter = self.get_ready(proof, plan, &program)?;
         let terminal = plan.stdio.terminal;
-        clone_beside_others(proof, &program, terminal, &filter, self.outcome)
+        let keeper = keeper.map(|keeper| (keeper, &self.reporter));
+        clone_beside_others(proof, &program, terminal, &filter, keeper, self.outcome)
+    }
+
+    /// Takes the process's rights and waits until it may execute. Hooks that
+    /// run just before it are forked while it can still choose what they get.
+    fn get_ready(
+        &self,
+        proof: SingleThread,
+        plan: &LaunchPlan,
+        program: &Program,
+    ) -> Result<Filter, Failure> {
+        let ready = || {
+            self.reporter.send(&Report::Ready(program.name()), &[]);
+            self.reporter.wait_for(Go::Start);
+        };
+        if plan.hooks.start_container.is_empty() {
+            if runs_hooks_inside(plan) {
+                self.choose_pid_namespace(plan)?;
+            }
+            let filter = identity::assume(&plan.process)?;
+            ready();
+            return Ok(filter);
+        }
+        ready();
+        hooks::start_container(proof, plan, || self.choose_pid_namespace(plan))?;
+        self.choose_pid_namespace(plan)?;
+        identity::assume(&plan.process)
+    }
+
+    /// Lets hooks have the root before it is entered.
+    fn run_hooks(&self, proof: SingleThread, plan: &LaunchPlan) -> Result<(), Failure> {
+        if plan.hooks.wait_on_node() {
+            self.reporter.send(&Report::Built(own_id_on_node()?), &[]);
+            self.reporter.wait_for(Go::Enter);
+        }
+        hooks::create_container(proof, plan)
     }
 
     /// Builds and enters the root and puts the streams in place.
-    fn furnish(&self, plan: &LaunchPlan, furniture: &Furniture) -> Result<Program, Failure> {
+    fn furnish(
+        &self,
+        proof: SingleThread,
+        plan: &LaunchPlan,
+        furniture: &Furniture,
+    ) -> Result<Program, Failure> {
         root::build(plan, furniture)?;
         let top = furniture.root.as_fd();
         let cwd = root::working_directory(top, &plan.process.cwd)?;
@@ -256,6 +320,7 @@ impl Birth<'_> {
             }
             false => None,
         };
+        self.run_hooks(proof, plan)?;
         root::enter(plan, top)?;
         step(
             "enter working directory",
@@ -268,6 +333,26 @@ impl Birth<'_> {
         }
         Program::new(&plan.process)
     }
+}
+
+/// The id that this process has in the PID namespace of the node's procfs,
+/// which still is at `/proc`.
+fn own_id_on_node() -> Result<i32, Failure> {
+    let name = "find own id";
+    let link = rustix::fs::readlink("/proc/self", Vec::new())
+        .map_err(|errno| Error::new("readlink(\"/proc/self\")", errno));
+    let link = step(name, link)?;
+    link.to_str()
+        .ok()
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| malformed(name, format!("/proc/self is {link:?}")))
+}
+
+/// Whether hooks are run in the container's namespaces. The PID namespace is
+/// then chosen after them: until it is, what is forked here is out of the sight
+/// of those in it.
+fn runs_hooks_inside(plan: &LaunchPlan) -> bool {
+    !plan.hooks.create_container.is_empty() || !plan.hooks.start_container.is_empty()
 }
 
 /// A private copy of the host's mounts, which the working directory moves into.

@@ -1,5 +1,6 @@
 //! The two steps to a further process in a running container.
 
+use crate::launch::keeper::Keeper;
 use crate::launch::program::Program;
 use crate::launch::report::{Report, Reporter, malformed, step, system_failure};
 use crate::launch::streams::{Streams, Terminal};
@@ -57,6 +58,14 @@ impl Birth<'_> {
             step("enter cgroup", cgroup.enter_legacy())?;
         }
         let process = self.read_process()?;
+        let keeper = match process.listens() {
+            true => Some(Keeper::of_this_process(
+                proof,
+                self.outcome,
+                &self.reporter,
+            )?),
+            false => None,
+        };
         identity::set_oom_score(&process)?;
         identity::declare_labels(&process)?;
         identity::make_keyring()?;
@@ -89,7 +98,8 @@ impl Birth<'_> {
         let filter = identity::assume(&process)?;
         self.reporter.send(&Report::Ready(program.name()), &[]);
         let terminal = self.streams.is_none();
-        clone_beside_others(proof, &program, terminal, &filter, self.outcome)
+        let keeper = keeper.as_ref().map(|keeper| (keeper, &self.reporter));
+        clone_beside_others(proof, &program, terminal, &filter, keeper, self.outcome)
     }
 
     fn close_what_is_not_ours(&self) -> Result<(), Failure> {

@@ -10,15 +10,25 @@
 //! | is alone in its PID namespace | last, with CAP_SYS_ADMIN kept for it | execve |
 //! | is seen by others | before it is cloned, and gives CAP_SYS_ADMIN up then | capset, clone, setsid, with a terminal ioctl, execve, exit_group |
 //!
+//! A filter with a listener is loaded before the clone in any case: whoever loads
+//! it has the listener, and nobody that tenants see may ([`keeper`]). All that the
+//! third row names may then wait for an answer.
+//!
+//! [`keeper`]: crate::launch::keeper
+//!
 //! A capability that is kept ends at execve(2): the new sets are made from the
 //! bounding, inheritable and ambient ones (capabilities(7)), which lack it. In
 //! a process that tenants can see, one with CAP_SYS_PTRACE could take it.
 
 use crate::launch::identity::masks;
+use crate::launch::keeper::Keeper;
+use insula_sys::Error;
 use insula_sys::identity::{self, CapabilityMasks};
+use insula_sys::outcome::Outcome;
 use insula_sys::seccomp::{self, Flags};
 use insula_wire::plan::Process;
 use insula_wire::{Capability, CapabilitySet};
+use rustix::io::Errno;
 
 /// A process's filter, made ready; it is loaded without taking memory.
 #[derive(Debug)]
@@ -49,6 +59,10 @@ impl Filter {
             let flags = Flags {
                 log: filter.log,
                 spec_allow: filter.spec_allow,
+                wait_killable: filter
+                    .listener
+                    .as_ref()
+                    .is_some_and(|listener| listener.wait_killable),
             };
             seccomp::Filter::new(filter.program.as_bytes(), flags)
         });
@@ -76,6 +90,15 @@ impl Filter {
         }
     }
 
+    /// Loads it there, with a listener that the keeper passes on.
+    pub fn load_listening(&self, keeper: &Keeper, outcome: &Outcome) -> insula_sys::Result<()> {
+        keeper.announce()?;
+        match &self.ready {
+            Some(filter) => filter.load_listening(outcome),
+            None => Ok(()),
+        }
+    }
+
     /// Before the clone of a process that others see: loads the filter that
     /// the clone itself could not load, and gives up what was kept.
     pub fn load_for_clone(&self) -> insula_sys::Result<()> {
@@ -84,6 +107,26 @@ impl Filter {
         }
         self.load()?;
         identity::limit_capabilities(self.rights)
+    }
+
+    /// The same with a listener, which the clone could not pass on: waits until
+    /// that is done.
+    pub fn load_listening_for_clone(
+        &self,
+        keeper: &Keeper,
+        outcome: &Outcome,
+    ) -> insula_sys::Result<()> {
+        self.load_listening(keeper, outcome)?;
+        if !outcome.spin_until_confirmed() {
+            return Err(Error::new(
+                "wait for the listener's keeper",
+                Errno::TIMEDOUT,
+            ));
+        }
+        match self.kept == CapabilitySet::EMPTY {
+            true => Ok(()),
+            false => identity::limit_capabilities(self.rights),
+        }
     }
 
     /// In that clone: loads the filter if that was not done before.

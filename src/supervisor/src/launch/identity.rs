@@ -44,6 +44,22 @@ pub fn declare_labels(process: &Process) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes the declaration back, in a process that was forked after it and
+/// executes something else first. To be called while `/proc` is still the
+/// host's.
+pub fn undeclare_labels(process: &Process) -> Result<(), Failure> {
+    if process.apparmor_profile.is_some() {
+        let files = ["apparmor/exec", "exec"];
+        declare("unset AppArmor profile", &files, "exec unconfined")?;
+    }
+    if process.selinux_label.is_some() {
+        // Nothing is what setexeccon(3) writes to unset it.
+        declare("unset SELinux label", &["exec"], "")?;
+        declare("unset SELinux label of keyrings", &["keycreate"], "")?;
+    }
+    Ok(())
+}
+
 /// Writes an attribute of this thread, proc_pid_attr(5), to the first of the
 /// files that exists.
 fn declare(name: &str, files: &[&str], value: &str) -> Result<(), Failure> {

@@ -21,7 +21,9 @@ pub mod container;
 pub mod exec;
 pub mod external;
 pub mod filter;
+pub mod hooks;
 pub mod identity;
+pub mod keeper;
 pub mod outside;
 pub mod program;
 pub mod report;
@@ -29,8 +31,9 @@ pub mod root;
 pub mod streams;
 
 use crate::launch::filter::Filter;
+use crate::launch::keeper::Keeper;
 use crate::launch::program::Program;
-use crate::launch::report::{malformed, step};
+use crate::launch::report::{Reporter, malformed, step};
 use insula_sys::fork::{SingleThread, exit_now, fork_beside};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, fd};
@@ -61,14 +64,23 @@ fn close_inherited(theirs: &[BorrowedFd<'_>]) -> Result<(), Failure> {
 
 /// Executes in a process that nobody else can see. Returns only on failure,
 /// which is left in shared memory, too: a filter may forbid to send it.
-fn execute_alone(program: &Program, terminal: bool, filter: &Filter, outcome: &Outcome) -> Failure {
+fn execute_alone(
+    program: &Program,
+    terminal: bool,
+    (filter, keeper): (&Filter, Option<&Keeper>),
+    outcome: &Outcome,
+) -> Failure {
     if let Err(errno) = lead_session(terminal) {
         return report::system_failure(
             "lead session",
             &Error::new("setsid(), ioctl(TIOCSCTTY)", errno),
         );
     }
-    if let Err(error) = filter.load() {
+    let loaded = match keeper {
+        Some(keeper) => filter.load_listening(keeper, outcome),
+        None => filter.load(),
+    };
+    if let Err(error) = loaded {
         return report::system_failure("load system call filter", &error);
     }
     let errno = program.execute();
@@ -84,15 +96,25 @@ fn clone_beside_others(
     program: &Program,
     terminal: bool,
     filter: &Filter,
+    keeper: Option<(&Keeper, &Reporter)>,
     outcome: &Outcome,
 ) -> Result<(), Failure> {
     let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let keep = [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
+    let mut keep = vec![streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
+    if let Some((keeper, reporter)) = keeper {
+        // Which the keeper closes when it is done.
+        keep.extend(keeper.descriptors());
+        keep.push(reporter.socket());
+    }
     step(
         "close all but standard streams",
         fd::close_all_except(&keep),
     )?;
-    if let Err(error) = filter.load_for_clone() {
+    let loaded = match keeper {
+        Some((keeper, _)) => filter.load_listening_for_clone(keeper, outcome),
+        None => filter.load_for_clone(),
+    };
+    if let Err(error) = loaded {
         outcome.set_failure(Stage::Filter, error.errno());
         exit_now(1)
     }
@@ -100,6 +122,7 @@ fn clone_beside_others(
         // Its id was left by the kernel.
         Ok(false) => {}
         Ok(true) => {
+            let filter = keeper.is_none().then_some(filter);
             let (stage, errno) = execute_beside_others(program, terminal, filter);
             outcome.set_failure(stage, errno);
             exit_now(127)
@@ -110,11 +133,15 @@ fn clone_beside_others(
 }
 
 /// Executes in that clone. Returns only on failure.
-fn execute_beside_others(program: &Program, terminal: bool, filter: &Filter) -> (Stage, Errno) {
+fn execute_beside_others(
+    program: &Program,
+    terminal: bool,
+    filter: Option<&Filter>,
+) -> (Stage, Errno) {
     if let Err(errno) = lead_session(terminal) {
         return (Stage::Session, errno);
     }
-    if let Err(error) = filter.load_in_clone() {
+    if let Some(Err(error)) = filter.map(Filter::load_in_clone) {
         return (Stage::Filter, error.errno());
     }
     (Stage::Execute, program.execute())

@@ -15,8 +15,8 @@ pub enum Report {
     /// The main process was cloned; its id on the host.
     Cloned(i32),
     /// The root is built, and hooks are to be run on the node before it is
-    /// entered.
-    Built,
+    /// entered; with the id that this process has there.
+    Built(i32),
     /// The bundle of an external runtime was made; its mount namespace travels
     /// with this.
     Bundle,
@@ -27,6 +27,9 @@ pub enum Report {
         /// That is the first one of a PID namespace of its own.
         own_pid_namespace: bool,
     },
+    /// The listener of the filter travels with this. Answered by
+    /// [`Go::Listened`].
+    Listener,
     /// The master of the container's terminal travels with this.
     Terminal,
     /// All is done but the execve(2) of this program.
@@ -55,6 +58,8 @@ pub enum Go {
     Enter,
     /// It may execute.
     Start,
+    /// Somebody has the filter's listener.
+    Listened,
 }
 
 /// A child's end of its socket pair.
@@ -71,6 +76,7 @@ impl Go {
             Self::Placed => b'p',
             Self::Enter => b'e',
             Self::Start => b's',
+            Self::Listened => b'l',
         }
     }
 }

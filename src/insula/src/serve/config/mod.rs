@@ -56,6 +56,9 @@ pub(crate) struct Config {
 pub(crate) struct Cni {
     /// Directory of network configurations.
     pub(crate) conf_dir: PathBuf,
+    /// Template of a configuration for the node's pod address ranges; empty is
+    /// none.
+    pub(crate) conf_template: PathBuf,
     /// Directories of plugins, the first that has one wins.
     pub(crate) bin_dirs: Vec<PathBuf>,
     /// How long one plugin may take for one verb, in seconds.
@@ -116,6 +119,8 @@ pub(crate) struct Security {
     /// Device nodes that a container asks for belong to `runAsUser` and
     /// `runAsGroup`, not to whom they belong on the node.
     pub(crate) device_ownership_from_security_context: bool,
+    /// The system call filter of containers of which nothing is said.
+    pub(crate) seccomp_default: SeccompDefault,
 }
 
 /// `[cdi]`
@@ -164,6 +169,16 @@ pub(crate) struct Log {
     pub(crate) format: Format,
 }
 
+/// `security.seccomp_default`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SeccompDefault {
+    /// None.
+    Unconfined,
+    /// The runtime's own default profile.
+    RuntimeDefault,
+}
+
 /// `log.level`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -206,6 +221,7 @@ pub(crate) const KEYS: &[&str] = &[
     "root",
     "state",
     "cni.conf_dir",
+    "cni.conf_template",
     "cni.bin_dirs",
     "cni.plugin_timeout",
     "cni.default_network",
@@ -217,6 +233,7 @@ pub(crate) const KEYS: &[&str] = &[
     "cgroup.driver",
     "cgroup.parent",
     "security.device_ownership_from_security_context",
+    "security.seccomp_default",
     "cdi.spec_dirs",
     "streaming.address",
     "streaming.tls",
@@ -289,6 +306,7 @@ impl Default for Config {
             state: "/run/insula".into(),
             cni: Cni {
                 conf_dir: "/etc/cni/net.d".into(),
+                conf_template: PathBuf::new(),
                 bin_dirs: paths(&["/opt/cni/bin", "/usr/lib/cni"]),
                 plugin_timeout: 60,
                 default_network: true,
@@ -310,6 +328,7 @@ impl Default for Config {
             },
             security: Security {
                 device_ownership_from_security_context: false,
+                seccomp_default: SeccompDefault::Unconfined,
             },
             cdi: Cdi {
                 spec_dirs: paths(&["/etc/cdi", "/var/run/cdi"]),

@@ -1,7 +1,7 @@
 //! One file, key by key.
 
 use super::runtimes::{self, Kind};
-use super::{Address, CgroupDriver, Config, KEYS, Runtime, Subnet};
+use super::{Address, CgroupDriver, Config, KEYS, Runtime, SeccompDefault, Subnet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -166,6 +166,7 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "root" => config.root = path(value)?,
         "state" => config.state = path(value)?,
         "cni.conf_dir" => config.cni.conf_dir = path(value)?,
+        "cni.conf_template" => config.cni.conf_template = path_or_none(value)?,
         "cni.bin_dirs" => config.cni.bin_dirs = paths(value)?,
         "registry.config_path" => config.registry.config_path = paths(value)?,
         "cni.plugin_timeout" => config.cni.plugin_timeout = seconds(value)?,
@@ -178,6 +179,9 @@ fn set(config: &mut Config, name: &str, value: &DeValue<'_>) -> Result<(), Unfit
         "cgroup.parent" => config.cgroup.parent = cgroup(string(value)?)?,
         "security.device_ownership_from_security_context" => {
             config.security.device_ownership_from_security_context = boolean(value)?;
+        }
+        "security.seccomp_default" => {
+            config.security.seccomp_default = seccomp_default(string(value)?)?;
         }
         "cdi.spec_dirs" => config.cdi.spec_dirs = paths(value)?,
         "streaming.address" => config.streaming.address = socket_address(string(value)?)?,
@@ -335,6 +339,16 @@ fn driver(text: &str) -> Result<CgroupDriver, Unfit> {
         "systemd" => Ok(CgroupDriver::Systemd),
         _ => Err(Unfit(format!(
             "{text:?} is not one of \"auto\", \"cgroupfs\", \"systemd\""
+        ))),
+    }
+}
+
+fn seccomp_default(text: &str) -> Result<SeccompDefault, Unfit> {
+    match text {
+        "unconfined" => Ok(SeccompDefault::Unconfined),
+        "runtime-default" => Ok(SeccompDefault::RuntimeDefault),
+        _ => Err(Unfit(format!(
+            "{text:?} is not one of \"unconfined\", \"runtime-default\""
         ))),
     }
 }

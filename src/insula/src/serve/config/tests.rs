@@ -145,10 +145,11 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "[log]\nfile = \"/x\"\nlevel = \"info\"\n",
             "c.toml:2: unknown key `log.file`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
+             cni.conf_template, cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
              cni.default_subnets, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
-             security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
+             security.device_ownership_from_security_context, security.seccomp_default, \
+             cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
              streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",
@@ -156,10 +157,11 @@ fn mistakes_are_named_with_file_line_and_remedy() {
         (
             "snapshotter = \"overlayfs\"\n",
             "c.toml:1: unknown key `snapshotter`, there are listen, root, state, cni.conf_dir, \
-             cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
+             cni.conf_template, cni.bin_dirs, cni.plugin_timeout, cni.default_network, cni.default_bridge, \
              cni.default_subnets, registry.config_path, registry.connect_timeout, \
              registry.progress_timeout, cgroup.driver, cgroup.parent, \
-             security.device_ownership_from_security_context, cdi.spec_dirs, streaming.address, \
+             security.device_ownership_from_security_context, security.seccomp_default, \
+             cdi.spec_dirs, streaming.address, \
              streaming.tls, streaming.certificate, streaming.key, streaming.client_ca, \
              streaming.idle_timeout, streaming.creation_timeout, \
              metrics.address, log.level, log.format",

@@ -149,10 +149,6 @@ fn what_is_wrong_is_said() {
 #[test]
 fn what_cannot_be_done_is_noted_and_the_rest_read() {
     for (edits, want) in [
-        (
-            r#""hooks": [{"hookName": "createContainer", "path": "/bin/x"}]"#,
-            "hooks on the host",
-        ),
         (r#""intelRdt": {"closID": "a"}"#, "Intel RDT"),
         (
             r#""netDevices": [{"hostInterfaceName": "a", "name": "b"}]"#,
