@@ -17,8 +17,10 @@ k exec target -c main -- sh -c 'exit 7' 2>/dev/null || status=$?
 same "the exit code" 7 "$status"
 same "input" 100000 "$(head -c 100000 /dev/zero | k exec -i target -c main -- wc -c)"
 same "standard error apart" err "$(k exec target -c main -- sh -c 'echo out; echo err >&2' 2>&1 >/dev/null)"
-# script(1) gives it a terminal; the size is the one that is set there.
-terminal=$(script -qec "stty rows 33 cols 111; '$kubectl' -n '$namespace' exec -it target -c main -- sh -c 'tty; stty size'" /dev/null </dev/null)
+# script(1) gives it a terminal; the size is the one that is set there. It travels on a stream of its own
+# and may come after the command has begun.
+sized="tty; until stty size | grep -x '33 111'; do sleep 0.1; done"
+terminal=$(script -qec "stty rows 33 cols 111; timeout --foreground 20 '$kubectl' -n '$namespace' exec -it target -c main -- sh -c \"$sized\"" /dev/null </dev/null)
 has "exec -it" '/dev/pts/0' "$terminal"
 has "exec -it" '33 111' "$terminal"
 
