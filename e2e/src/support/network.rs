@@ -22,9 +22,10 @@ pub struct Network {
     prefix: [u8; 3],
 }
 
-/// Shared chains that were there before the suite.
+/// What all pods of a host share in its packet filter and was there before the suite: chains of
+/// portmap, and whether there was the table of insula-net.
 #[derive(Debug)]
-pub struct Chains(BTreeSet<(&'static str, String)>);
+pub struct Chains(BTreeSet<(&'static str, String)>, bool);
 
 // === impl Network ===
 
@@ -121,11 +122,14 @@ impl Chains {
             let declared = rules.lines().filter_map(|line| line.strip_prefix("-N "));
             chains.extend(declared.map(|chain| (*family, chain.to_owned())));
         }
-        Self(chains)
+        Self(chains, has_table())
     }
 
     /// Removes the shared ones that came since, unless they lead to somebody's pods.
     pub fn remove_new(&self) {
+        if !self.1 && has_table() {
+            run("nft", &["delete", "table", "inet", "insula"]);
+        }
         for family in FAMILIES {
             let rules = rules(family);
             for chain in SHARED_CHAINS {
@@ -149,6 +153,18 @@ impl Chains {
             }
         }
     }
+}
+
+/// Whether insula-net was used in this network namespace.
+fn has_table() -> bool {
+    let listed = Command::new("nft")
+        .args(["list", "tables", "inet"])
+        .output();
+    listed.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .any(|line| line.trim() == "table inet insula")
+    })
 }
 
 /// The rules of the table of address translation.
