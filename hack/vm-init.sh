@@ -50,10 +50,10 @@ start_selinux() {
   load_policy
   setfiles -F /etc/selinux/default/contexts/files/file_contexts / /dev /run
   local program
-  install -D -t /usr/local/lib/insula /mnt/bin/insula /mnt/bin/insula-pod
+  install -D -t /usr/local/lib/insula /mnt/bin/insula{,-pod,-net}
   chcon -t bin_t /usr/local/lib/insula/*
   chcon -t crio_exec_t /usr/local/lib/insula/insula
-  for program in insula insula-pod; do mount --bind "/usr/local/lib/insula/$program" "/mnt/bin/$program"; done
+  for program in insula{,-pod,-net}; do mount --bind "/usr/local/lib/insula/$program" "/mnt/bin/$program"; done
   # Debian has plugins elsewhere than the policy knows them, and an engine may not ask for modules.
   chcon -t container_plugin_t /usr/lib/cni/*
   modprobe -a overlay bridge veth

@@ -1,4 +1,4 @@
-# The second disk of hack/vm's guest. Sourced by hack/vm.
+# The second disk of hack/vm's guest, and the suite for it. Sourced by hack/vm.
 
 # payload DIR INTERACTIVE COMMAND...: what the second disk holds.
 payload() {
@@ -35,4 +35,13 @@ payload() {
     read -r VM_ROWS VM_COLUMNS < <(stty size 2>/dev/null || echo 24 80)
     printf '%s=%q\n' VM_ROWS "$VM_ROWS" VM_COLUMNS "$VM_COLUMNS"
   } >"$dir/environment"
+}
+
+# build_suite: sets suite, unless it is given.
+build_suite() {
+  [ -z "$suite" ] || return 0
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+  say "building the suite"
+  (cd "$repo" && cargo build --quiet --locked -p insula-e2e --bin insula-e2e >&2)
+  suite=$CARGO_TARGET_DIR/debug/insula-e2e
 }
