@@ -80,9 +80,15 @@ fn mount(overlay: &OverlayDescription, way: Way) -> rustix::io::Result<OwnedFd> 
         }
         Way::OneString => fsconfig_set_string(&context, "lowerdir", one_string(&overlay.lower))?,
     }
-    // Through the fd's magic link: short, and without the characters that overlayfs splits at.
-    fsconfig_set_string(&context, "upperdir", fd_path(&overlay.upper))?;
-    fsconfig_set_string(&context, "workdir", fd_path(&overlay.work))?;
+    let writable = [("upperdir", &overlay.upper), ("workdir", &overlay.work)];
+    for (key, directory) in writable {
+        match way {
+            // The container's own list of mounts then shows a directory, not a link of /proc.
+            Way::Fds => fsconfig_set_fd(&context, key, directory)?,
+            // Through the fd's magic link: short, and without the characters that overlayfs splits at.
+            Way::Paths | Way::OneString => fsconfig_set_string(&context, key, fd_path(directory))?,
+        }
+    }
     fsconfig_set_flag(&context, "volatile")?;
     if let Some(label) = &overlay.label {
         fsconfig_set_string(&context, "context", label.as_str())?;
