@@ -139,7 +139,7 @@ async fn a_detached_run_and_what_follows() {
         ),
         (
             "exec -it insula-detached -- sh",
-            "cannot run \"sh\" in insula-detached: https://127.0.0.1:1/exec/x: this command cannot check the certificate of a streaming server that speaks TLS; use kubectl, or crictl",
+            "cannot run \"sh\" in insula-detached: https://127.0.0.1:1/exec/x: the streaming server speaks TLS, and nobody has told by which certificate it is known; use kubectl, or crictl",
         ),
         ("stop insula-detached", "ok"),
         ("stop --timeout 0 0c0", "ok"),

@@ -19,6 +19,7 @@ state = "/tmp/state"
 conf_dir = "/etc/net"
 bin_dirs = ["/a", "/b"]
 plugin_timeout = 10
+conf_template = "/etc/net.template"
 default_network = false
 default_bridge = "br0"
 default_subnets = ["10.1.0.0/16"]
@@ -31,6 +32,7 @@ driver = "cgroupfs"
 parent = "/kube/insula/"
 [security]
 device_ownership_from_security_context = true
+seccomp_default = "runtime-default"
 [cdi]
 spec_dirs = ["/srv/cdi"]
 [streaming]
