@@ -15,6 +15,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// How often a rate that is too low is measured.
+const ATTEMPTS: usize = 5;
+
 /// Megabits per second, with a burst that is small beside them.
 fn limits(ingress: u64, egress: u64) -> Value {
     let bits = |megabits: u64| megabits * 1_000_000;
@@ -32,12 +35,19 @@ fn measure(world: &World<'_>, limits: &Value, ways: &[(bool, u32)]) -> Answer {
     let mut answers = Vec::new();
     for (to_pod, megabits) in ways {
         let _server = Server::bulk(&pod, "10.77.0.2:80", !to_pod)?;
-        let measured = rate(&world.host, "10.77.0.2:80", !to_pod)?;
         let wanted = f64::from(*megabits);
-        println!("{:?}: {measured:.1} of {wanted} Mbit/s", world.kind);
         // What is measured is without the headers of some 4 % that the bucket counts.
-        let within = (measured - wanted).abs() <= wanted / 10.0;
-        answers.push(match within {
+        let within = |measured: f64| (measured - wanted).abs() <= wanted / 10.0;
+        let mut measured = 0.0;
+        // A machine that is busy elsewhere lets less through for a while, never more.
+        for _ in 0..ATTEMPTS {
+            measured = rate(&world.host, "10.77.0.2:80", !to_pod)?;
+            println!("{:?}: {measured:.1} of {wanted} Mbit/s", world.kind);
+            if measured >= wanted * 0.9 {
+                break;
+            }
+        }
+        answers.push(match within(measured) {
             true => format!("within 10 % of {megabits} Mbit/s"),
             false => format!("{measured:.1} Mbit/s"),
         });
