@@ -10,6 +10,36 @@ k() { timeout "${patience:-120}" "$kubectl" --namespace "$namespace" "$@"; }
 # A manifest from standard input.
 apply() { k apply -f - >/dev/null; }
 
+# pod NAME: whoever is told to end is killed a second later. The rest of its spec is on standard input.
+pod() {
+  apply <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: $1}
+spec:
+  terminationGracePeriodSeconds: 1
+$(sed 's/^/  /')
+END
+}
+
+# workload KIND NAME FIELD...: a Deployment, StatefulSet or DaemonSet of such pods, with fields of its
+# own. The rest of the pods' spec is on standard input.
+workload() {
+  apply <<END
+apiVersion: apps/v1
+kind: $1
+metadata: {name: $2}
+spec:
+$(printf '  %s\n' "${@:3}")
+  selector: {matchLabels: {app: $2}}
+  template:
+    metadata: {labels: {app: $2}}
+    spec:
+      terminationGracePeriodSeconds: 1
+$(sed 's/^/      /')
+END
+}
+
 fail() { echo "failed: $*"; exit 1; }
 
 # eventually SECONDS WHAT COMMAND...: it succeeds within that time.

@@ -1,12 +1,7 @@
 # kubectl cp of 1 GiB into a container and back, compared by digest.
-apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: target}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: $busybox, command: [sleep, "3600"], volumeMounts: [{name: data, mountPath: /data}]}]
-  volumes: [{name: data, emptyDir: {}}]
+pod target <<END
+containers: [{name: main, image: $busybox, command: [sleep, "3600"], volumeMounts: [{name: data, mountPath: /data}]}]
+volumes: [{name: data, emptyDir: {}}]
 END
 ready pod/target
 # Bytes that do not repeat, made in a second.

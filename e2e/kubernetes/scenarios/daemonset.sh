@@ -2,18 +2,9 @@
 # quick
 # bears restarts
 daemon() { # NAME FIELDS CONTAINER-FIELDS ARGUMENT...
-  apply <<END
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: $1}
-spec:
-  selector: {matchLabels: {app: $1}}
-  template:
-    metadata: {labels: {app: $1}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      $2
-      containers: [{name: main, image: $agnhost, args: [netexec, --http-port=$4, --udp-port=$4], $3}]
+  workload DaemonSet "$1" <<END
+$2
+containers: [{name: main, image: $agnhost, args: [netexec, --http-port=$4, --udp-port=$4], $3}]
 END
 }
 daemon host "hostNetwork: true" "readinessProbe: {httpGet: {port: 18081}, periodSeconds: 1}" 18081

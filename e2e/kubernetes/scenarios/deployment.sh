@@ -1,22 +1,12 @@
 # A Deployment is rolled out, updated, updated to an image that does not exist, and rolled back.
 # quick
 # bears restarts
-apply <<END
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: $nginx
-        env: [{name: VERSION, value: "1"}]
-        readinessProbe: {httpGet: {port: 80, path: /}, periodSeconds: 1}
+workload Deployment web "replicas: 3" <<END
+containers:
+- name: web
+  image: $nginx
+  env: [{name: VERSION, value: "1"}]
+  readinessProbe: {httpGet: {port: 80, path: /}, periodSeconds: 1}
 END
 k rollout status deployment/web --timeout=100s
 same "the number of ready pods" 3 "$(field deployment web .status.readyReplicas)"

@@ -1,16 +1,6 @@
 # kubectl drain empties the node, kubectl uncordon fills it again.
-apply <<END
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers: [{name: web, image: $nginx, readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}}]
+workload Deployment web "replicas: 3" <<END
+containers: [{name: web, image: $nginx, readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}}]
 END
 k rollout status deployment/web --timeout=100s
 "$kubectl" drain "$node" --ignore-daemonsets --delete-emptydir-data --force --timeout=100s

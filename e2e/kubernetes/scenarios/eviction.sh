@@ -1,23 +1,14 @@
 # A pod that uses up the node's memory for pods is evicted, and the others stay.
-apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: modest}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: $busybox, command: [sleep, "3600"], resources: {requests: {memory: 32Mi}, limits: {memory: 32Mi}}}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: greedy}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: $busybox
-    command: [sh, -c, "dd if=/dev/zero of=/memory/fill bs=1M count=4000; sleep 3600"]
-    volumeMounts: [{name: memory, mountPath: /memory}]
-  volumes: [{name: memory, emptyDir: {medium: Memory}}]
+pod modest <<END
+containers: [{name: main, image: $busybox, command: [sleep, "3600"], resources: {requests: {memory: 32Mi}, limits: {memory: 32Mi}}}]
+END
+pod greedy <<END
+containers:
+- name: main
+  image: $busybox
+  command: [sh, -c, "dd if=/dev/zero of=/memory/fill bs=1M count=4000; sleep 3600"]
+  volumeMounts: [{name: memory, mountPath: /memory}]
+volumes: [{name: memory, emptyDir: {medium: Memory}}]
 END
 ready pod/modest
 eventually 100 "the pod to be evicted" is Evicted pod greedy .status.reason

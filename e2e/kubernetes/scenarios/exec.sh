@@ -1,14 +1,9 @@
 # kubectl exec, attach, port-forward and debug, with and without a terminal.
 # quick
-apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: target}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {name: main, image: $agnhost, args: [netexec, --http-port=8080]}
-  - {name: echo, image: $busybox, stdin: true, command: [sh, -c, "while read line; do echo you said \$line; done"]}
+pod target <<END
+containers:
+- {name: main, image: $agnhost, args: [netexec, --http-port=8080]}
+- {name: echo, image: $busybox, stdin: true, command: [sh, -c, "while read line; do echo you said \$line; done"]}
 END
 ready pod/target
 same "output" hello "$(k exec target -c main -- echo hello)"

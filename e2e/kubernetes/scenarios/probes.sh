@@ -4,18 +4,13 @@
 probe() { # NAME PROBE ARGUMENT...
   local name=$1 probe=$2
   shift 2
-  apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: $name}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: $agnhost
-    args: [$(IFS=,; echo "$*")]
-    readinessProbe: {$probe, periodSeconds: 1}
-    livenessProbe: {$probe, periodSeconds: 1, initialDelaySeconds: 2, failureThreshold: 2}
+  pod "$name" <<END
+containers:
+- name: main
+  image: $agnhost
+  args: [$(IFS=,; echo "$*")]
+  readinessProbe: {$probe, periodSeconds: 1}
+  livenessProbe: {$probe, periodSeconds: 1, initialDelaySeconds: 2, failureThreshold: 2}
 END
 }
 probe exec 'exec: {command: [test, -e, /agnhost]}' pause

@@ -1,25 +1,11 @@
 # Kubelet and the runtime are killed while pods come and go: every pod that should run runs once, and
 # those that ran before have not been touched.
 # quick
-apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: old}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: $busybox, command: [sh, -c, "while :; do date; sleep 0.2; done"]}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: many}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: many}}
-  template:
-    metadata: {labels: {app: many}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers: [{name: main, image: $busybox, command: [sleep, "3600"]}]
+pod old <<END
+containers: [{name: main, image: $busybox, command: [sh, -c, "while :; do date; sleep 0.2; done"]}]
+END
+workload Deployment many "replicas: 1" <<END
+containers: [{name: main, image: $busybox, command: [sleep, "3600"]}]
 END
 ready pod/old
 container=$(field pod old .status.containerStatuses[0].containerID)

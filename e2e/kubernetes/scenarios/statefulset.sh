@@ -2,24 +2,13 @@
 # quick
 # bears restarts
 mkdir -p "$work/data"
-apply <<END
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: store}
-spec:
-  serviceName: store
-  replicas: 2
-  selector: {matchLabels: {app: store}}
-  template:
-    metadata: {labels: {app: store}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: store
-        image: $busybox
-        command: [sh, -c, "touch /data/\$HOSTNAME; echo start >>/data/\$HOSTNAME; exec sleep 3600"]
-        volumeMounts: [{name: data, mountPath: /data}]
-      volumes: [{name: data, hostPath: {path: "$work/data", type: Directory}}]
+workload StatefulSet store "serviceName: store" "replicas: 2" <<END
+containers:
+- name: store
+  image: $busybox
+  command: [sh, -c, "touch /data/\$HOSTNAME; echo start >>/data/\$HOSTNAME; exec sleep 3600"]
+  volumeMounts: [{name: data, mountPath: /data}]
+volumes: [{name: data, hostPath: {path: "$work/data", type: Directory}}]
 END
 k rollout status statefulset/store --timeout=100s
 same "the order of creation" "store-0 store-1" \

@@ -1,16 +1,11 @@
 # What kubectl top and an autoscaler read: /stats/summary, /metrics/resource and /metrics/cadvisor.
 # quick
-apply <<END
-apiVersion: v1
-kind: Pod
-metadata: {name: busy}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: $busybox
-    command: [sh, -c, "dd if=/dev/zero of=/dev/shm/fill bs=1M count=40 2>/dev/null; dd if=/dev/zero of=/fill bs=1M count=20 2>/dev/null; while :; do :; done"]
-    resources: {limits: {memory: 128Mi, cpu: 200m}}
+pod busy <<END
+containers:
+- name: main
+  image: $busybox
+  command: [sh, -c, "dd if=/dev/zero of=/dev/shm/fill bs=1M count=40 2>/dev/null; dd if=/dev/zero of=/fill bs=1M count=20 2>/dev/null; while :; do :; done"]
+  resources: {limits: {memory: 128Mi, cpu: 200m}}
 END
 ready pod/busy
 raw() { "$kubectl" get --raw "/api/v1/nodes/$node/proxy/$1"; }
