@@ -25,7 +25,7 @@ payload() {
     gcc -static -O1 -o "$dir/bin/e2e-programs/$(basename "$program" .c)" "$program"
   done
   {
-    echo "export INSULA_BIN_DIR=/mnt/bin INSULA_BIN=/mnt/bin/insula"
+    echo "export INSULA_BIN_DIR=/mnt/bin INSULA_BIN=/mnt/bin/insula INSULA_REPOSITORY=$repo"
     echo 'export PATH=/mnt/bin:$PATH'
     echo "export INSULA_CGROUP_DRIVER=$driver"
     echo "exec $(printf '%q ' "$@")"
