@@ -5,10 +5,7 @@ use crate::support::cgroup::{self, Value};
 use crate::support::outcome::{check, check_contains, check_eq, skip};
 use crate::support::requests::{self, BUSYBOX, host_pod, mount, script, sleeper};
 use crate::support::{Case, Node, Outcome};
-use insula_cri_api::v1::{
-    ContainerConfig, LinuxContainerResources, UpdateContainerResourcesRequest,
-};
-use tonic::Status;
+use insula_cri_api::v1::{ContainerConfig, LinuxContainerResources};
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -16,18 +13,6 @@ pub fn cases() -> Vec<Case> {
         swap_is_limited_and_updated_with_memory in cgroup,
         protected_memory_and_kills_of_whole_groups in cgroup,
     ]
-}
-
-async fn update(node: &Node, id: &str, linux: LinuxContainerResources) -> Result<(), Status> {
-    let request = UpdateContainerResourcesRequest {
-        container_id: id.to_owned(),
-        linux: Some(linux),
-        ..UpdateContainerResourcesRequest::default()
-    };
-    let mut runtime = node
-        .runtime()
-        .map_err(|stop| Status::internal(stop.text()))?;
-    runtime.update_container_resources(request).await.map(drop)
 }
 
 /// The limits in a container's status.
@@ -58,7 +43,7 @@ async fn a_container_keeps_to_its_nodes_of_memory(node: &mut Node) -> Outcome {
         cpuset_mems: "0-0".into(),
         ..LinuxContainerResources::default()
     };
-    update(node, &id, one).await?;
+    node.update(&id, one).await?;
     check_eq!(cgroup::read(&id, Value::Nodes)?, "0", "after an update");
     // No machine has this one, and this is none.
     let error = node.refused_container(&pod, with("last", "1023")).await?;
@@ -113,7 +98,7 @@ async fn swap_is_limited_and_updated_with_memory(node: &mut Node) -> Outcome {
         (40, 0, (40, 48)),
         (0, 80, (40, 80)),
     ] {
-        update(node, &id, limits(memory, both)).await?;
+        node.update(&id, limits(memory, both)).await?;
         holds(&id, then.0, then.1)?;
         let told = told(node, &id).await?;
         check_eq!(
@@ -127,13 +112,13 @@ async fn swap_is_limited_and_updated_with_memory(node: &mut Node) -> Outcome {
     }
     // Together they cannot be less than memory alone.
     for (memory, both) in [(100, 90), (0, 20), (96, 0)] {
-        let refused = update(node, &id, limits(memory, both)).await;
+        let refused = node.update(&id, limits(memory, both)).await;
         let status = refused.err().ok_or("swap below memory was taken")?;
         check_contains!(status.message(), "it counts memory and swap together");
         holds(&id, 40, 80)?;
     }
     node.restart().await?;
-    update(node, &id, limits(0, 64)).await?;
+    node.update(&id, limits(0, 64)).await?;
     holds(&id, 40, 64)
 }
 
@@ -174,7 +159,7 @@ async fn protected_memory_and_kills_of_whole_groups(node: &mut Node) -> Outcome 
         unified: [("memory.min".to_owned(), "8388608".to_owned())].into(),
         ..LinuxContainerResources::default()
     };
-    update(node, &alone, more).await?;
+    node.update(&alone, more).await?;
     check_eq!(
         cgroup::read_file(&alone, "memory.min")?,
         "8388608",

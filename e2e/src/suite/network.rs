@@ -6,8 +6,9 @@ use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, host_pod, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
-    Capability, ContainerConfig, DnsConfig, Int64Value, NamespaceMode, NetworkConfig, PortMapping,
-    Protocol, RuntimeCondition, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
+    Capability, ContainerConfig, DnsConfig, Int64Value, NamespaceMode, NetworkConfig,
+    PodSandboxConfig, PortMapping, Protocol, RuntimeCondition, RuntimeConfig, StatusRequest,
+    UpdateRuntimeConfigRequest,
 };
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -95,16 +96,21 @@ fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind("0.0.0.0:0")?.local_addr()?.port())
 }
 
-async fn a_host_port_leads_to_its_pod_until_the_pod_goes(node: &mut Node) -> Outcome {
-    let port = free_port()?;
-    let mut config = pod("server");
+/// A pod whose port 8080 is `port` of the host.
+fn published(name: &str, port: u16) -> PodSandboxConfig {
+    let mut config = pod(name);
     config.port_mappings.push(PortMapping {
         protocol: Protocol::Tcp.into(),
         container_port: 8080,
         host_port: port.into(),
         host_ip: String::new(),
     });
-    let pod = node.run_pod(config).await?;
+    config
+}
+
+async fn a_host_port_leads_to_its_pod_until_the_pod_goes(node: &mut Node) -> Outcome {
+    let port = free_port()?;
+    let pod = node.run_pod(published("server", port)).await?;
     node.run(&pod, script("main", SERVER)).await?;
     check_eq!(
         ask(&format!("127.0.0.1:{port}")).await?,
@@ -350,14 +356,7 @@ async fn a_node_without_a_configuration_has_a_network_all_the_same(node: &mut No
     node.restart().await?;
     wait_for_network(node, true).await?;
     let port = free_port()?;
-    let mut config = pod("server");
-    config.port_mappings.push(PortMapping {
-        protocol: Protocol::Tcp.into(),
-        container_port: 8080,
-        host_port: port.into(),
-        host_ip: String::new(),
-    });
-    let server = node.run_pod(config).await?;
+    let server = node.run_pod(published("server", port)).await?;
     node.run(&server, script("main", SERVER)).await?;
     let at = address(node, &server).await?;
     check!(

@@ -108,22 +108,6 @@ async fn limits_are_in_the_cgroup_and_in_the_status(node: &mut Node) -> Outcome 
     Ok(())
 }
 
-async fn update(
-    node: &Node,
-    id: &str,
-    linux: LinuxContainerResources,
-) -> Result<(), tonic::Status> {
-    let request = UpdateContainerResourcesRequest {
-        container_id: id.to_owned(),
-        linux: Some(linux),
-        ..UpdateContainerResourcesRequest::default()
-    };
-    let mut runtime = node
-        .runtime()
-        .map_err(|stop| tonic::Status::internal(stop.text()))?;
-    runtime.update_container_resources(request).await.map(drop)
-}
-
 pub(super) async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
     let pod = node.run_pod(host_pod("limits")).await?;
     let id = node.run(&pod, limited("main")).await?;
@@ -132,7 +116,7 @@ pub(super) async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
         cpu_quota: 30_000,
         ..Default::default()
     };
-    update(node, &id, want).await?;
+    node.update(&id, want).await?;
     let memory = |id: &str| cgroup::read(id, Value::Memory);
     check_eq!(
         memory(&id)?,
@@ -155,7 +139,8 @@ pub(super) async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
         cpu_period: 1,
         ..Default::default()
     };
-    let error = update(node, &id, bad)
+    let error = node
+        .update(&id, bad)
         .await
         .err()
         .ok_or("a period of 1 µs was taken")?;
@@ -169,7 +154,7 @@ pub(super) async fn limits_are_updated_all_or_none(node: &mut Node) -> Outcome {
         ..Default::default()
     };
     check!(
-        update(node, &id, bad).await.is_err(),
+        node.update(&id, bad).await.is_err(),
         "processor 4711 was taken"
     );
     check_eq!(
@@ -210,7 +195,8 @@ async fn a_limit_below_what_is_used_is_refused(node: &mut Node) -> Outcome {
         memory_limit_in_bytes: 16 << 20,
         ..Default::default()
     };
-    let error = update(node, &holder, low)
+    let error = node
+        .update(&holder, low)
         .await
         .err()
         .ok_or("a limit below what is used was taken")?;
@@ -230,7 +216,7 @@ async fn a_limit_below_what_is_used_is_refused(node: &mut Node) -> Outcome {
         memory_limit_in_bytes: 100 << 20,
         ..Default::default()
     };
-    update(node, &created, want).await?;
+    node.update(&created, want).await?;
     check_eq!(
         memory(&created)?,
         (100 << 20).to_string(),

@@ -5,10 +5,11 @@ use super::outcome::{Outcome, Stop};
 use super::requests::{BUSYBOX, image};
 use insula_cri_api::v1::{
     Container, ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest,
-    CreateContainerRequest, ExecSyncRequest, ListContainersRequest, ListPodSandboxRequest,
-    PodSandbox, PodSandboxConfig, PodSandboxStatus, PodSandboxStatusRequest, PullImageRequest,
-    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StopContainerRequest, StopPodSandboxRequest,
+    CreateContainerRequest, ExecSyncRequest, LinuxContainerResources, ListContainersRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxStatus, PodSandboxStatusRequest,
+    PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
+    UpdateContainerResourcesRequest,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -292,6 +293,19 @@ impl Node {
             .into());
         }
         Ok(ran.stdout)
+    }
+
+    /// New limits for a container; the refusal as it came.
+    pub async fn update(&self, id: &str, linux: LinuxContainerResources) -> Result<(), Status> {
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            ..UpdateContainerResourcesRequest::default()
+        };
+        let mut runtime = self
+            .runtime()
+            .map_err(|stop| Status::internal(stop.text()))?;
+        runtime.update_container_resources(request).await.map(drop)
     }
 
     /// Stops a container.

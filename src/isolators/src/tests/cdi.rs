@@ -1,8 +1,8 @@
 //! CDI devices in plans.
 
+use super::files::volume;
 use super::views::{Fixture, plan_of, refusal_of, text};
 use crate::cdi::InjectedDevice;
-use crate::spec::VolumeMount;
 use insula_wire::plan::{DeviceKind, DeviceNode, Mount, MountAttributes, MountSource, Propagation};
 
 fn device(path: &str, minor: u32) -> InjectedDevice {
@@ -88,17 +88,7 @@ fn a_privileged_container_needs_no_rule() {
 #[test]
 fn what_vendors_say_takes_the_place_of_what_others_say() {
     let plan = plan_of(|fixture| {
-        fixture.spec.mounts = vec![VolumeMount {
-            container_path: "/data".to_owned(),
-            host_path: "/srv".to_owned(),
-            image: None,
-            readonly: false,
-            recursive_readonly: false,
-            selinux_relabel: false,
-            propagation: Propagation::Private,
-            options: Vec::new(),
-            ids: None,
-        }];
+        fixture.spec.mounts = vec![volume("/data")];
         fixture.cdi.mounts = vec![mount("/data", "/old"), mount("/data", "/opt/gpu")];
         fixture.cdi.devices = vec![
             device("/dev/null", 1),
