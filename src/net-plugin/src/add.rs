@@ -221,7 +221,7 @@ fn configure_pod(
 fn routes(config: &Config, given: &[Given]) -> Vec<Route> {
     let mut routes = config.routes.clone();
     for ip in given.iter().filter(|_| config.is_default_gateway) {
-        let all = crate::cidr::Cidr {
+        let all = insula_cni::Cidr {
             address: ip.gateway,
             prefix: 0,
         }

@@ -1,12 +1,12 @@
 //! The bridge of a network: made by the first pod, left in place by the last.
 
-use crate::cidr::Cidr;
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::kernel::link::{self, Link, Mac};
 use crate::kernel::{address, sysctl};
 use crate::netlink::Socket;
 use crate::result::Given;
+use insula_cni::Cidr;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;

@@ -1,7 +1,6 @@
 //! As a link of a chain behind a plugin that made the interface: port maps and rates only.
 
 use crate::add::{add_entries, gone, limit};
-use crate::cidr::Cidr;
 use crate::config::Config;
 use crate::del;
 use crate::error::{Code, Failure};
@@ -14,6 +13,7 @@ use crate::ports;
 use crate::request::Target;
 use crate::result::Previous;
 use crate::store::{Record, Store};
+use insula_cni::Cidr;
 use std::net::IpAddr;
 
 /// Adds ports and rates, and passes the result on as it came.

@@ -1,6 +1,5 @@
 //! DEL and GC: undo. Everything here may be done again, and for what was never there.
 
-use crate::cidr::Cidr;
 use crate::config::Identity;
 use crate::error::{Code, Failure};
 use crate::kernel::remove::remove;
@@ -9,6 +8,7 @@ use crate::netlink::{Family, Socket};
 use crate::nft::Filter;
 use crate::request::AttachmentId;
 use crate::store::{Record, Store};
+use insula_cni::Cidr;
 
 /// Detaches a pod, whether its namespace is still there or not.
 pub(crate) fn del(identity: &Identity, id: &AttachmentId) -> Result<(), Failure> {

@@ -15,7 +15,6 @@ mod add;
 mod bridge;
 mod chained;
 mod check;
-mod cidr;
 mod config;
 mod del;
 mod error;
@@ -33,10 +32,10 @@ mod version;
 pub use crate::config::Config;
 pub use crate::error::{Code, Failure};
 pub use crate::request::{Args, AttachmentId, Command, Target};
-pub use crate::version::Version;
 
 use crate::config::{Identity, object};
 use crate::version::VersionAnswer;
+use insula_cni::CniVersion;
 use serde_json::{Map, Value};
 use std::io::Read;
 
@@ -49,14 +48,14 @@ pub fn serve(
     variable: impl Fn(&str) -> Option<String>,
     input: impl Read,
 ) -> Result<String, String> {
-    let mut version = Version::V1_1_0;
+    let mut version = CniVersion::V1_1_0;
     answer(variable, input, &mut version).map_err(|failure| failure.to_json(version.as_str()))
 }
 
 fn answer(
     variable: impl Fn(&str) -> Option<String>,
     input: impl Read,
-    version: &mut Version,
+    version: &mut CniVersion,
 ) -> Result<String, Failure> {
     let command = Command::parse(variable)?;
     if command == Command::Version {
@@ -98,10 +97,10 @@ fn read(input: impl Read) -> Result<Map<String, Value>, Failure> {
 }
 
 /// CHECK came with 0.4.0, STATUS and GC with 1.1.0.
-fn requires(command: &Command, version: Version) -> Result<(), Failure> {
+fn requires(command: &Command, version: CniVersion) -> Result<(), Failure> {
     let needed = match command {
-        Command::Check(_) => Version::V0_4_0,
-        Command::Gc | Command::Status => Version::V1_1_0,
+        Command::Check(_) => CniVersion::V0_4_0,
+        Command::Gc | Command::Status => CniVersion::V1_1_0,
         _ => return Ok(()),
     };
     if version >= needed {

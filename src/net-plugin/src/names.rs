@@ -41,7 +41,7 @@ pub(crate) fn host_mac(network: &str, id: &AttachmentId) -> Mac {
 /// The hardware address of the pod that has this address. Neighbours may remember the address's
 /// last pod for a minute: they are right about the next one, too.
 pub(crate) fn pod_mac(network: &str, address: IpAddr) -> Mac {
-    Mac::local(hash(&[network.as_bytes(), &crate::cidr::octets(address)]))
+    Mac::local(hash(&[network.as_bytes(), &insula_cni::octets(address)]))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Mapped ports, from what was asked to entries of the packet filter.
 
-use crate::cidr::Cidr;
 use crate::config::{Config, PortMapping, Protocol};
 use crate::nft::Entry;
+use insula_cni::Cidr;
 use std::net::IpAddr;
 
 /// The entries of a pod with these addresses. A port of one of the host's addresses leads to the

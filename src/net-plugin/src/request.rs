@@ -1,9 +1,9 @@
 //! What the runtime asks: the parameters that come by environment variables (CNI specification
 //! 1.1.0, section 2).
 
-use crate::cidr::Cidr;
 use crate::error::{Code, Failure};
 use crate::kernel::link::Mac;
+use insula_cni::Cidr;
 use std::net::IpAddr;
 use std::path::PathBuf;
 

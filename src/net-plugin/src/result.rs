@@ -1,10 +1,10 @@
 //! Results of ADD, ours and those of the plugin before.
 
-use crate::cidr::Cidr;
 use crate::error::{Code, Failure};
 use crate::kernel::link::Mac;
 use crate::kernel::route::Route;
-use crate::version::Version;
+use insula_cni::Cidr;
+use insula_cni::CniVersion;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -130,8 +130,8 @@ impl Interface {
 impl AddResult {
     /// In the words of `version`: before 1.0.0 an address has a family, since 1.1.0 an interface
     /// an MTU and a route its metrics.
-    pub(crate) fn to_json(&self, version: Version) -> String {
-        let newest = version >= Version::V1_1_0;
+    pub(crate) fn to_json(&self, version: CniVersion) -> String {
+        let newest = version >= CniVersion::V1_1_0;
         let mut interfaces = self.interfaces.clone();
         if !newest {
             for interface in &mut interfaces {
@@ -144,7 +144,7 @@ impl AddResult {
                 .ips
                 .iter()
                 .map(|ip| WrittenIp {
-                    version: (version < Version::V1_0_0).then(|| {
+                    version: (version < CniVersion::V1_0_0).then(|| {
                         if ip.address.address.is_ipv4() {
                             "4"
                         } else {

@@ -1,7 +1,6 @@
 //! What a pod asks of its network, and how it is told to plugins.
 
 mod bandwidth;
-mod cidr;
 mod quantity;
 #[cfg(test)]
 mod tests;
@@ -10,12 +9,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use insula_cni::Cidr;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 pub use self::bandwidth::Bandwidth;
-pub use self::cidr::Cidr;
-pub(crate) use self::cidr::parse_list as parse_cidrs;
 use crate::conf::{NetworkConf, is_identifier};
 use crate::error::{Error, Result};
 
@@ -181,4 +179,13 @@ pub(crate) fn capability_args(
         to_raw_value(&attachment.annotations)
     })?;
     Ok(args)
+}
+
+/// The comma-separated ranges of the CRI's `NetworkConfig.pod_cidr`; empty text is no range.
+pub(crate) fn parse_cidrs(text: &str) -> Result<Vec<Cidr>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(str::parse)
+        .collect()
 }

@@ -8,13 +8,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use insula_cni::CniVersion;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::load::{Loaded, load};
 pub(crate) use self::template::render;
 use crate::json::Object;
-use crate::version::{CniVersion, unsupported};
 
 /// Enough for every chain seen in the field, and a bound on what one file can make us run.
 const MAX_PLUGINS: usize = 64;
@@ -246,7 +246,7 @@ fn version(object: &Object) -> Result<CniVersion, String> {
     named()
         .filter_map(|text| CniVersion::parse(text))
         .max()
-        .ok_or_else(|| unsupported(&named().cloned().collect::<Vec<_>>().join(", ")))
+        .ok_or_else(|| CniVersion::unsupported(&named().cloned().collect::<Vec<_>>().join(", ")))
 }
 
 /// A boolean that the specification once wrote as a string.

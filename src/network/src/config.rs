@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::attachment::Cidr;
+use insula_cni::Cidr;
+
 use crate::plugin::Programs;
 
 /// Where things are, and how long to wait for them.

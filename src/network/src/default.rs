@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use insula_cni::Cidr;
 use serde_json::json;
 
-use crate::attachment::Cidr;
 use crate::conf::NetworkConf;
 use crate::config::DefaultNetwork;
 

@@ -39,14 +39,13 @@ mod process;
 mod record;
 mod result;
 mod turns;
-mod version;
 
 pub use self::attachment::{
-    Attachment, Bandwidth, Cidr, Dns, INTERFACE, PodIdentity, PortMapping, Protocol,
+    Attachment, Bandwidth, Dns, INTERFACE, PodIdentity, PortMapping, Protocol,
 };
 pub use self::chain::PluginTime;
 pub use self::config::{DefaultNetwork, IpPreference, NetworkConfig};
 pub use self::error::{Error, PluginFailure, Result, Verb};
 pub use self::network::{AttachResult, AttachmentRecord, GcReport, Network, NetworkStatus};
 pub use self::result::{CniResult, Interface, IpConfig};
-pub use self::version::CniVersion;
+pub use insula_cni::{Cidr, CniVersion};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use insula_cni::Cidr;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ use self::generated::Generated;
 pub use self::status::NetworkStatus;
 use self::status::Poll;
 use crate::attachment::{
-    Attachment, Cidr, INTERFACE, PodIdentity, SandboxId, capability_args, cni_args, parse_cidrs,
+    Attachment, INTERFACE, PodIdentity, SandboxId, capability_args, cni_args, parse_cidrs,
 };
 use crate::chain::{Means, PluginTime, bad_answer};
 use crate::conf::{Loaded, NetworkConf, load};

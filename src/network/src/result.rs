@@ -5,13 +5,12 @@ mod tests;
 
 use std::net::IpAddr;
 
+use insula_cni::{Cidr, CniVersion};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::attachment::Cidr;
 use crate::config::IpPreference;
 use crate::json::Object;
-use crate::version::{CniVersion, unsupported};
 
 /// The result of a plugin's ADD (CNI 0.3.0 to 1.1.0): what we read of it, and all of it as written.
 #[derive(Clone, Debug)]
@@ -80,7 +79,7 @@ impl CniResult {
         let object: Object = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
         let version = match object.read::<String>("cniVersion")? {
             Some(text) if !text.is_empty() => {
-                CniVersion::parse(&text).ok_or_else(|| unsupported(&text))?
+                CniVersion::parse(&text).ok_or_else(|| CniVersion::unsupported(&text))?
             }
             _ => asked,
         };

@@ -10,13 +10,14 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-use crate::cidr::Cidr;
 use crate::error::{Code, Failure};
 use crate::kernel::link::Mac;
 use crate::kernel::route::Route;
 use crate::request::{AttachmentId, interface_name, requested};
 use crate::result::{Dns, Previous};
-use crate::version::Version;
+use crate::version;
+use insula_cni::Cidr;
+use insula_cni::CniVersion;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -35,7 +36,7 @@ const BRIDGE: &str = "cni0";
 /// configuration that ADD would refuse.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    pub(crate) version: Version,
+    pub(crate) version: CniVersion,
     pub(crate) name: String,
     /// Where the addresses of all networks are kept.
     pub(crate) data_dir: PathBuf,
@@ -178,9 +179,9 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
 }
 
 /// The version that the configuration is in, for what is answered to it.
-pub(crate) fn version_of(object: &Map<String, Value>) -> Result<Version, Failure> {
+pub(crate) fn version_of(object: &Map<String, Value>) -> Result<CniVersion, Failure> {
     match object.get("cniVersion") {
-        Some(Value::String(text)) => Version::parse(text),
+        Some(Value::String(text)) => version::parse(text),
         Some(other) => Err(Failure::configuration(format!(
             "cniVersion is {other}, not a string"
         ))),

@@ -1,8 +1,8 @@
 //! Ranges of addresses and routes: the `ipam` part of the configuration.
 
-use crate::cidr::{Cidr, bits, from_number, number};
 use crate::error::Failure;
 use crate::kernel::route::Route;
+use insula_cni::{Cidr, bits, from_number, number};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Addresses of links.
 
-use crate::cidr::{Cidr, from_octets, octets};
 use crate::netlink::{ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Message, NetlinkError, Socket, ne32};
+use insula_cni::{Cidr, from_octets, octets};
 use rustix::io::Errno;
 use std::net::IpAddr;
 

@@ -1,10 +1,10 @@
 //! Routes.
 
 use super::address::family;
-use crate::cidr::{Cidr, from_octets, octets};
 use crate::netlink::{
     ACKNOWLEDGE, Attributes, CREATE, DUMP, EXCLUSIVE, Message, NetlinkError, Socket,
 };
+use insula_cni::{Cidr, from_octets, octets};
 use rustix::io::Errno;
 use std::net::IpAddr;
 
@@ -141,7 +141,7 @@ fn destination(payload: &[u8], attributes: Attributes<'_>) -> Option<Cidr> {
 pub(crate) fn link_to(socket: &Socket, address: IpAddr) -> Result<Option<u32>, NetlinkError> {
     let mut header = [0; HEADER];
     header[0] = family(address);
-    header[1] = crate::cidr::bits(address);
+    header[1] = insula_cni::bits(address);
     let mut message = Message::new(GETROUTE, ACKNOWLEDGE, &header);
     message.attribute(DESTINATION, &octets(address));
     match socket.ask(&message, || format!("RTM_GETROUTE({address})")) {

@@ -6,9 +6,9 @@ use super::ruleset::{
     PORTS6_AT, SAME, subnet_chain,
 };
 use super::{ELEMENT_LIST, ELEMENT_SET, IN_TABLE, INET, TABLE};
-use crate::cidr::{Cidr, from_octets, octets};
 use crate::config::Protocol;
 use crate::netlink::{Attributes, Message};
+use insula_cni::{Cidr, from_octets, octets};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 

@@ -100,9 +100,9 @@ impl Rule {
     }
 
     /// An address of the packet begins with these bits.
-    pub(super) fn address(self, end: End, network: crate::cidr::Cidr) -> Self {
+    pub(super) fn address(self, end: End, network: insula_cni::Cidr) -> Self {
         let network = network.network();
-        let bytes = crate::cidr::octets(network.address);
+        let bytes = insula_cni::octets(network.address);
         let rule = self.family(network.address.is_ipv4()).load_address(
             end,
             network.address.is_ipv4(),

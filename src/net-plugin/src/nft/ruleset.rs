@@ -2,8 +2,8 @@
 
 use super::expression::{End, Rule, Verdict};
 use super::{CREATE, DELETE_RULE, Entry, IN_TABLE, INET, NEW_CHAIN, NEW_SET, TABLE};
-use crate::cidr::Cidr;
 use crate::netlink::Message;
+use insula_cni::Cidr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(super) const PORTS4: &str = "ports4";
@@ -250,7 +250,7 @@ pub(super) fn subnet_chain(subnet: Cidr) -> String {
 fn whole(address: IpAddr) -> Cidr {
     Cidr {
         address,
-        prefix: crate::cidr::bits(address),
+        prefix: insula_cni::bits(address),
     }
 }
 

@@ -2,11 +2,11 @@
 //! address that was given back rests for as long as possible.
 
 use super::{LAST_RESERVED, Locked, read, replace};
-use crate::cidr::{Cidr, from_number, number};
 use crate::config::{Range, RangeSet};
 use crate::error::{Code, Failure};
 use crate::request::AttachmentId;
 use crate::result::Given;
+use insula_cni::{Cidr, from_number, number};
 use std::net::IpAddr;
 use std::path::PathBuf;
 

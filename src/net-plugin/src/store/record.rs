@@ -1,10 +1,10 @@
 //! The record of an attachment.
 
 use super::{ATTACHMENTS, Locked, Store, failed, read, remove, replace, scratch_file};
-use crate::cidr::Cidr;
 use crate::error::{Code, Failure};
 use crate::nft::Entry;
 use crate::request::AttachmentId;
+use insula_cni::Cidr;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 use super::allocate::candidates;
 use super::{Record, Store};
-use crate::cidr::Cidr;
 use crate::config::{Config, Identity, RangeSet};
 use crate::error::Code;
 use crate::request::AttachmentId;
+use insula_cni::Cidr;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::Path;

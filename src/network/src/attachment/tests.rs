@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    Attachment, Bandwidth, Cidr, Dns, PodIdentity, PortMapping, Protocol, SandboxId,
-    capability_args, cni_args, parse_cidrs, quantity,
+    Attachment, Bandwidth, Dns, PodIdentity, PortMapping, Protocol, SandboxId, capability_args,
+    cni_args, parse_cidrs, quantity,
 };
 use crate::conf::NetworkConf;
 
@@ -72,21 +72,6 @@ fn bandwidth_comes_from_annotations() {
 
 #[test]
 fn address_ranges() {
-    for good in ["10.244.0.0/24", "fd00::/64", "0.0.0.0/0", "::1/128"] {
-        assert_eq!(good.parse::<Cidr>().unwrap().to_string(), good);
-    }
-    for bad in [
-        "",
-        "10.0.0.0",
-        "10.0.0.0/33",
-        "10.0.0.0/+8",
-        "10.0.0.0/",
-        "::/129",
-        "x/8",
-        "10.0.0.0/8/8",
-    ] {
-        assert!(bad.parse::<Cidr>().is_err(), "{bad:?}");
-    }
     assert_eq!(parse_cidrs("").unwrap().len(), 0);
     assert_eq!(parse_cidrs("10.1.0.0/24, fd00::/64").unwrap().len(), 2);
     assert!(parse_cidrs("10.1.0.0/24,x").is_err());

@@ -10,8 +10,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use insula_cni::Cidr;
+
 use super::NetworkConf;
-use crate::attachment::Cidr;
 use crate::config::DefaultNetwork;
 use crate::default;
 use crate::error::{Error, Result};

@@ -14,7 +14,7 @@
 //! | `{{- …`, `… -}}` | without the white space before or after |
 //! | `{{/* … */}}` | nothing |
 
-use crate::attachment::Cidr;
+use insula_cni::Cidr;
 
 /// Most that a template may become, in bytes.
 const MAX_RENDERED: usize = 1 << 20;

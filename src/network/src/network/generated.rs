@@ -5,7 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::attachment::Cidr;
+use insula_cni::Cidr;
+
 use crate::conf::{NetworkConf, load, render};
 use crate::error::{Error, Result};
 

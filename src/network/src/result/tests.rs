@@ -1,8 +1,8 @@
+use insula_cni::CniVersion::{self, V0_3_1, V0_4_0, V1_0_0, V1_1_0};
 use proptest::prelude::*;
 
 use super::CniResult;
 use crate::config::IpPreference;
-use crate::version::CniVersion::{self, V0_3_1, V0_4_0, V1_0_0, V1_1_0};
 
 fn parse(text: &str, asked: CniVersion) -> Result<CniResult, String> {
     CniResult::parse(text.as_bytes(), asked)

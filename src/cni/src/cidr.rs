@@ -15,12 +15,12 @@ pub struct Cidr {
 }
 
 /// The number of bits of an address of this family.
-pub(crate) fn bits(address: IpAddr) -> u8 {
+pub fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// The address as a number.
-pub(crate) fn number(address: IpAddr) -> u128 {
+pub fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),
@@ -28,7 +28,7 @@ pub(crate) fn number(address: IpAddr) -> u128 {
 }
 
 /// The address of `family`'s family with this number; what is beyond the family's bits is lost.
-pub(crate) fn from_number(family: IpAddr, number: u128) -> IpAddr {
+pub fn from_number(family: IpAddr, number: u128) -> IpAddr {
     match family {
         IpAddr::V4(_) => {
             let low = number & u128::from(u32::MAX);
@@ -39,7 +39,7 @@ pub(crate) fn from_number(family: IpAddr, number: u128) -> IpAddr {
 }
 
 /// The bytes of an address in network order.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -47,7 +47,7 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// The address with these bytes; `None` if they are not 4 or 16.
-pub(crate) fn from_octets(bytes: &[u8]) -> Option<IpAddr> {
+pub fn from_octets(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::from(bytes));
     }
@@ -66,17 +66,18 @@ impl Cidr {
     }
 
     /// The network's own address: all host bits are zero.
-    pub(crate) fn first(self) -> IpAddr {
+    pub fn first(self) -> IpAddr {
         from_number(self.address, number(self.address) & !self.host_mask())
     }
 
     /// The last address: all host bits are one.
-    pub(crate) fn last(self) -> IpAddr {
+    pub fn last(self) -> IpAddr {
         from_number(self.address, number(self.address) | self.host_mask())
     }
 
     /// The network that the address is in.
-    pub(crate) fn network(self) -> Self {
+    #[must_use]
+    pub fn network(self) -> Self {
         Self {
             address: self.first(),
             prefix: self.prefix,
@@ -84,7 +85,7 @@ impl Cidr {
     }
 
     /// Whether `address` is in the same network.
-    pub(crate) fn contains(self, address: IpAddr) -> bool {
+    pub fn contains(self, address: IpAddr) -> bool {
         self.address.is_ipv4() == address.is_ipv4()
             && (number(self.address) ^ number(address)) & !self.host_mask() == 0
     }
@@ -93,7 +94,7 @@ impl Cidr {
 impl FromStr for Cidr {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an address with a prefix such as 10.88.0.0/16");
+        let wrong = || format!("{text:?} is not an address range such as 10.88.0.0/16");
         let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -162,6 +163,7 @@ mod tests {
             "::/129",
             "x/8",
             "10.0.0.0/",
+            "10.0.0.0/8/8",
         ] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The versions of the CNI specification that this runtime speaks.
+//! The versions of the CNI specification that are spoken here.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl CniVersion {
         Self::V1_1_0,
     ];
 
-    /// Parses `"1.0.0"` and its like; `None` for a version that this runtime does not speak.
+    /// Parses `"1.0.0"` and its like; `None` for a version that is not spoken.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -48,18 +48,24 @@ impl CniVersion {
         }
     }
 
+    /// What to tell a user about a version that is not in [`Self::ALL`].
+    pub fn unsupported(text: &str) -> String {
+        let known = Self::ALL.map(Self::as_str).join(", ");
+        format!("cniVersion {text:?} is not supported; use one of {known}")
+    }
+
     /// CHECK exists, and DEL gets the cached result (0.4.0).
-    pub(crate) fn has_check(self) -> bool {
+    pub fn has_check(self) -> bool {
         self >= Self::V0_4_0
     }
 
     /// STATUS and GC exist (1.1.0).
-    pub(crate) fn has_status_and_gc(self) -> bool {
+    pub fn has_status_and_gc(self) -> bool {
         self >= Self::V1_1_0
     }
 
     /// Each entry of `ips` names its address family (before 1.0.0).
-    pub(crate) fn names_address_family(self) -> bool {
+    pub fn names_address_family(self) -> bool {
         self < Self::V1_0_0
     }
 }
@@ -79,14 +85,8 @@ impl From<CniVersion> for String {
 impl TryFrom<String> for CniVersion {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| unsupported(&text))
+        Self::parse(&text).ok_or_else(|| Self::unsupported(&text))
     }
-}
-
-/// What to tell a user about a version that is not in [`CniVersion::ALL`].
-pub(crate) fn unsupported(text: &str) -> String {
-    let known = CniVersion::ALL.map(CniVersion::as_str).join(", ");
-    format!("cniVersion {text:?} is not supported; use one of {known}")
 }
 
 #[cfg(test)]
