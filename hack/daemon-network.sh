@@ -1,22 +1,38 @@
 # The network of a test daemon: a bridge and a subnet that nobody else uses. Sourced by hack/daemon.
 
-# A /24 in 10.64.0.0/10 that no route of this host leads to.
+# A /20 in 10.64.0.0/10 that no route of this host leads to.
 network_subnet() {
   local candidate used
-  used=$(ip -4 route show table all | grep -oE '10\.[0-9]+\.[0-9]+\.' | sort -u || true)
+  used=$(ip -4 route show table all | grep -oE '10\.[0-9]+\.' | sort -u || true)
   for _ in $(seq 100); do
-    candidate=10.$((64 + RANDOM % 64)).$((RANDOM % 256)).
-    grep -qxF "$candidate" <<<"$used" || { echo "${candidate}0/24" && return; }
+    candidate=10.$((64 + RANDOM % 64)).
+    grep -qxF "$candidate" <<<"$used" || { echo "${candidate}$((RANDOM % 16 * 16)).0/20" && return; }
   done
   die "no free subnet in 10.64.0.0/10"
 }
 
-# network_prepare DIR: writes DIR/cni, notes what the host's packet filter had.
+# network_config DIR: what the daemon's section [cni] says.
+network_config() {
+  printf 'conf_dir = "%s/cni"\nbin_dirs = [%s"/usr/lib/cni", "/opt/cni/bin"]\n' "$1" "${INSULA_CNI_BIN:+\"$INSULA_CNI_BIN\", }"
+}
+
+# default_network DIR: what Insula's own network is made of.
+default_network() {
+  printf 'default_bridge = "%s"\ndefault_subnets = ["%s"]\n' "$(cat "$1/bridge")" "$(cat "$1/subnet")"
+}
+
+# network_prepare DIR: writes DIR/cni, notes what the host's packet filter had. INSULA_NETWORK=own leaves
+# DIR/cni empty: the daemon's own network then has that bridge and subnet.
 network_prepare() {
   local bridge subnet
   bridge=insula$(printf '%04x' $RANDOM)
   subnet=$(network_subnet)
   echo "$bridge" >"$1/bridge"
+  echo "$subnet" >"$1/subnet"
+  if [ "${INSULA_NETWORK:-}" = own ]; then
+    nft list table inet insula >/dev/null 2>&1 || touch "$1/own-table"
+    return
+  fi
   { iptables-save -t nat; ip6tables-save -t nat; } 2>/dev/null | grep '^:CNI-' | cut -d' ' -f1 >"$1/chains" || true
   cat >"$1/cni/10-insula.conflist" <<END
 {
@@ -45,6 +61,8 @@ network_remove() {
   local family chain rule
   [ -e "$1/bridge" ] || return 0
   ip link del "$(cat "$1/bridge")" 2>/dev/null || true
+  [ ! -e "$1/own-table" ] || nft delete table inet insula 2>/dev/null || true
+  [ -e "$1/chains" ] || return 0
   for family in iptables ip6tables; do
     for chain in $network_chains; do
       ! grep -qxF ":$chain" "$1/chains" || continue
@@ -68,5 +86,5 @@ remove_chain() {
 
 # network_left DIR: addresses that no pod gave back.
 network_left() {
-  find "$1/addresses" -type f -name '*.*.*.*' -not -name 'last_reserved_ip*' -printf 'address %f\n' 2>/dev/null || true
+  find "$1/addresses" "$1/root/addresses" -type f -name '*.*.*.*' -not -name 'last_reserved_ip*' -printf 'address %f\n' 2>/dev/null || true
 }

@@ -1,11 +1,12 @@
 # The inside of hack/kube: the programs of a cluster with one node, and who keeps them running.
 # Sourced by hack/kube; everything is in $dir.
 
-programs=(insula etcd kube-apiserver kube-controller-manager kube-scheduler kubelet)
+programs=("$runtime" etcd kube-apiserver kube-controller-manager kube-scheduler kubelet)
 . "$repo/hack/kube-node.sh"
 . "$repo/hack/kube-config.sh"
+. "$repo/hack/kube-reboot.sh"
 
-pid_file() { if [ "$1" = insula ]; then echo "$dir/daemon/pid"; else echo "$dir/pid/$1"; fi; }
+pid_file() { if [ "$1" = "$runtime" ]; then echo "$dir/daemon/pid"; else echo "$dir/pid/$1"; fi; }
 
 # The arguments of a program, one a line.
 arguments_of() {
@@ -38,13 +39,17 @@ arguments_of() {
 }
 
 start_one() {
-  local name=$1 arguments
-  if [ "$name" = insula ]; then
-    "$repo/hack/daemon" start --dir "$dir/daemon"
+  local name=$1 program arguments
+  if [ "$name" = "$runtime" ]; then
+    (node_group runtime "$BASHPID" && exec "$runtime_daemon" start --dir "$dir/daemon")
     return
   fi
   mapfile -t arguments < <(arguments_of "$name")
-  setsid "$("$repo/hack/tool" "$name")" "${arguments[@]}" >>"$dir/log/$name" 2>&1 </dev/null &
+  program=$("$repo/hack/tool" "$name")
+  (
+    [ "$name" != kubelet ] || node_group kubelet "$BASHPID"
+    exec setsid "$program" "${arguments[@]}" >>"$dir/log/$name" 2>&1 </dev/null
+  ) &
   echo $! >"$(pid_file "$name")"
 }
 
@@ -137,7 +142,7 @@ node_end() {
   (delete_everything) || status=1
   for name in kubelet kube-scheduler kube-controller-manager kube-apiserver etcd; do end_one "$name"; done
   node_forget_kubelet
-  "$repo/hack/daemon" down --dir "$dir/daemon" >"$dir/left" || status=1
+  "$runtime_daemon" down --dir "$dir/daemon" >"$dir/left" || status=1
   echo "$status" >"$dir/result"
 }
 
@@ -147,9 +152,11 @@ node_main() {
   node_network
   node_names "$dir"
   node_directories "$dir"
+  node_boot
   write_certificates
   write_configuration
-  STATE_ON_TMPFS=1 "$repo/hack/daemon" up --dir "$dir/daemon"
+  STATE_ON_TMPFS=1 "$runtime_daemon" up --dir "$dir/daemon"
+  node_group runtime "$(cat "$(pid_file "$runtime")")"
   for name in etcd kube-apiserver; do start_one "$name"; done
   wait_for "the API server" 60 kubectl_inside get --raw /readyz
   for name in kube-controller-manager kube-scheduler kubelet; do start_one "$name"; done

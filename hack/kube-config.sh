@@ -59,6 +59,7 @@ failSwapOn: false
 # cAdvisor does not know this runtime: everything is asked of the CRI.
 featureGates: {PodAndContainerStatsFromCRI: true}
 serializeImagePulls: false
+maxPods: ${INSULA_KUBE_PODS:-110}
 staticPodPath: $dir/static-pods
 volumePluginDir: $dir/volume-plugins
 systemReserved: {memory: $((total > pods_memory ? total - pods_memory : 0))Ki}

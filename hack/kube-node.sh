@@ -37,16 +37,16 @@ node_directories() {
   mkdir -p /var/lib/kubelet /var/log/pods /var/log/containers
 }
 
-# node_runtime_group PID: the runtime has a cgroup of its own, /runtime, as a service has; kubelet shows
-# what it uses if it is told the group's name.
-node_runtime_group() {
+# node_group NAME PID: the runtime and kubelet have cgroups of their own, /runtime and /kubelet, as services
+# have; kubelet shows what the runtime uses if it is told the group's name.
+node_group() {
   local hierarchy file
   while read -r hierarchy; do
-    mkdir -p "$hierarchy/runtime"
+    mkdir -p "$hierarchy/$1"
     [ ! -e "$hierarchy/cpuset.cpus" ] || for file in cpuset.cpus cpuset.mems; do
-      cat "$hierarchy/$file" >"$hierarchy/runtime/$file"
+      cat "$hierarchy/$file" >"$hierarchy/$1/$file"
     done
-    echo "$1" >"$hierarchy/runtime/cgroup.procs"
+    echo "$2" >"$hierarchy/$1/cgroup.procs"
   done < <(findmnt -rn -t cgroup,cgroup2 -o TARGET | sort -u)
 }
 
@@ -55,7 +55,7 @@ node_forget_groups() {
   local group pid
   local ours=('(' -path '*/kubepods*' -o -name kubelet -o -name system -o -name runtime ')')
   for _ in 1 2 3 4 5; do
-    for group in /sys/fs/cgroup/{,*/}{system,runtime}; do
+    for group in /sys/fs/cgroup/{,*/}{system,runtime,kubelet}; do
       [ -d "$group" ] || continue
       while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
     done
