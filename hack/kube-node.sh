@@ -53,9 +53,9 @@ node_group() {
 # The suite has everybody moved to /system. Not at once: processes come and go meanwhile.
 node_forget_groups() {
   local group pid
-  local ours=('(' -path '*/kubepods*' -o -name kubelet -o -name system -o -name runtime ')')
+  local ours=('(' -path '*/kubepods*' -o -name 'kubelet*' -o -name system -o -name runtime ')')
   for _ in 1 2 3 4 5; do
-    for group in /sys/fs/cgroup/{,*/}{system,runtime,kubelet}; do
+    for group in /sys/fs/cgroup/{,*/}{system,runtime,kubelet,kubelet.slice}; do
       [ -d "$group" ] || continue
       while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
     done
