@@ -1,10 +1,11 @@
 //! Pods whose runtime handler is an external OCI runtime: what holds for others holds for them.
 //!
-//! Most of it are the tests of other files, run once more with crun and once more with runc.
+//! Most of it are the tests of other files, run once more with each runtime that is here.
 
 use super::{lifecycle, logs, namespaces, processes, recovery, resources, seccomp, security};
 use super::{streaming, supervisor_death, volumes};
 use crate::support::case::{case, cases};
+use crate::support::node::external_runtime;
 use crate::support::outcome::{check, check_contains, check_eq, skip};
 use crate::support::requests::{BUSYBOX, host_pod, mapped_pod, pod, sleeper};
 use crate::support::{Case, Node, Outcome, processes as ps};
@@ -17,13 +18,21 @@ macro_rules! with_runtimes {
     ($($file:ident::$test:ident),+ $(,)?) => {
         vec![$(
             with!("crun", $file::$test),
-            with!("runc", $file::$test)
+            with!("runc", $file::$test),
+            with!("youki", $file::$test)
+        ),+]
+    };
+    (sharing processes: $($file:ident::$test:ident),+ $(,)?) => {
+        vec![$(
+            with!("crun", $file::$test),
+            with!("runc", $file::$test),
+            with!("youki", $file::$test, can_share_processes)
         ),+]
     };
 }
 
 macro_rules! with {
-    ($runtime:literal, $file:ident::$test:ident) => {
+    ($runtime:literal, $file:ident::$test:ident $(, $condition:ident)?) => {
         case(
             concat!(
                 "handlers::",
@@ -35,6 +44,7 @@ macro_rules! with {
             ),
             async |node: &mut Node| {
                 use_runtime(node, $runtime).await?;
+                $($condition()?;)?
                 $file::$test(node).await
             },
         )
@@ -74,10 +84,12 @@ pub fn cases() -> Vec<Case> {
         security::capabilities_are_what_was_asked_for,
         security::no_new_privileges_holds,
         seccomp::filters_are_for_execs_and_outlive_the_daemon,
-        namespaces::the_pods_pid_namespace,
         namespaces::the_nodes_pid_namespace,
-        namespaces::another_containers_pid_namespace,
         namespaces::host_names,
+    ]);
+    cases.extend(with_runtimes![sharing processes:
+        namespaces::the_pods_pid_namespace,
+        namespaces::another_containers_pid_namespace,
         supervisor_death::only_the_pod_of_a_killed_supervisor_ends,
     ]);
     // crun gives EPERM for system calls that are newer than the profile.
@@ -90,15 +102,25 @@ pub fn cases() -> Vec<Case> {
 
 /// Has all pods of the node run by a runtime from now on.
 async fn use_runtime(node: &mut Node, name: &str) -> Outcome {
-    let program = format!("/usr/bin/{name}");
-    if !Path::new(&program).exists() {
-        return skip(format!("{program} is not installed: hack/packages"));
-    }
+    let Some(program) = external_runtime(name) else {
+        return skip(format!(
+            "{name} is neither in /usr/bin (hack/packages) nor in INSULA_RUNTIMES, the directory that hack/peers/runtimes prints"
+        ));
+    };
     if node.handler != name {
-        node.add_handler(name, Path::new(&program))?;
+        node.add_handler(name, &program)?;
     }
     name.clone_into(&mut node.handler);
     node.restart().await
+}
+
+/// youki 0.7 looks for its parent's cgroups under the id that this has in the PID namespace that it
+/// has joined, in a procfs that shows another.
+fn can_share_processes() -> Outcome {
+    match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => Ok(()),
+        false => skip("youki cannot show cgroups of version 1 in a PID namespace that it joins"),
+    }
 }
 
 /// Has all pods of the node run by a script, of which `$verb` is the command.

@@ -20,8 +20,18 @@ const LOG_TAIL: usize = 6 << 10;
 /// How long a command of a client may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Names an external runtime in `/usr/bin` that all pods are run with.
+/// Names an external runtime that all pods are run with.
 const HANDLER: &str = "INSULA_E2E_HANDLER";
+
+/// The program of an external runtime: one that `hack/peers/runtimes` has built, or Debian's.
+pub fn external_runtime(name: &str) -> Option<PathBuf> {
+    let built = std::env::var_os("INSULA_RUNTIMES").map(PathBuf::from);
+    [built, Some("/usr/bin".into())]
+        .into_iter()
+        .flatten()
+        .map(|directory| directory.join(name))
+        .find(|program| program.exists())
+}
 
 /// One daemon and everything that belongs to it.
 #[derive(Debug)]
@@ -70,8 +80,9 @@ impl Node {
         // To run any test with an external runtime; not all are meant for that.
         match std::env::var(HANDLER) {
             Ok(name) => {
-                let path = format!("/usr/bin/{name}");
-                node.add_handler(&name, Path::new(&path))?;
+                let path =
+                    external_runtime(&name).ok_or(format!("there is no runtime {name:?}"))?;
+                node.add_handler(&name, &path)?;
                 Ok(Self {
                     handler: name,
                     ..node

@@ -255,13 +255,14 @@ fn linux(plan: &LaunchPlan, around: &Surroundings) -> Linux {
 }
 
 /// The most that one of its mounts needs of a runtime which clones the host's
-/// mount namespace.
+/// mount namespace, in the specification's words (config-linux.md,
+/// "rootfsPropagation"): `rslave` and `rshared` are runc's.
 fn root_propagation(plan: &LaunchPlan) -> &'static str {
     let any = |wanted| plan.mounts.iter().any(|mount| mount.propagation == wanted);
     if any(Propagation::Bidirectional) {
-        "rshared"
+        "shared"
     } else if any(Propagation::HostToContainer) {
-        "rslave"
+        "slave"
     } else {
         "private"
     }

@@ -38,6 +38,9 @@ pub struct Process {
     pub capabilities: Capabilities,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
+    /// Left out where it is not set: of youki, which loads its filter too late,
+    /// a `false` gets no container with one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_new_privileges: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,

@@ -194,7 +194,7 @@ fn mounts_have_a_type_a_source_and_options() {
                 json!({"destination": "/model", "type": "image", "source": "sha256:ab",
                        "options": ["subpath=files", "ro", "rprivate"]}),
             ),
-            ("/linux/rootfsPropagation", json!("rslave")),
+            ("/linux/rootfsPropagation", json!("slave")),
         ],
     );
 }

@@ -83,8 +83,17 @@ pub struct Call<'a> {
 
 /// A line of a runtime's log (`--log-format json`).
 #[derive(Deserialize)]
-struct LogLine {
-    msg: String,
+#[serde(untagged)]
+enum LogLine {
+    /// As runc, crun and runsc write it. The last line tells why it failed.
+    Summary { msg: String },
+    /// As youki writes it: one for each layer of its code that passes an error
+    /// on, of which the first knows most.
+    Layer {
+        message: String,
+        #[serde(default)]
+        err: String,
+    },
 }
 
 // === impl Birth ===
@@ -159,11 +168,13 @@ impl Birth<'_> {
         let (log, pid) = (at(parts::LOG), at(parts::PID));
         let mut arguments = vec!["--log", log.as_str(), "--log-format", "json", "create"];
         arguments.extend(["--bundle", directory, "--pid-file", pid.as_str()]);
+        // By way of the working directory, which is the bundle: an address has room
+        // for 107 bytes. That of this process, since runtimes change their own.
+        let own = rustix::process::getpid().as_raw_nonzero();
+        let console_path = format!("/proc/{own}/cwd/{}", parts::CONSOLE);
         let console = match plan.stdio.terminal {
             true => {
-                // Below the working directory, which is the bundle: an address
-                // has room for 107 bytes.
-                arguments.extend(["--console-socket", parts::CONSOLE]);
+                arguments.extend(["--console-socket", console_path.as_str()]);
                 let listener = UnixListener::bind(parts::CONSOLE)
                     .map_err(|error| Error::from_io("bind(\"console\")", &error));
                 Some(OwnedFd::from(step(&name, listener)?))
@@ -362,19 +373,28 @@ fn open_errors() -> Result<OwnedFd, Failure> {
     step("open errors", opened)
 }
 
-/// What a runtime has said about its failure: the last line of its log, or what
-/// it has written to standard error, unless that is the container's, which the
-/// supervisor reads.
+/// What a runtime has said about its failure: in its log, or else on standard
+/// error, unless that is the container's, which the supervisor reads.
 fn words_of_failure() -> String {
-    let log = read_bounded(parts::LOG);
-    let last = log
-        .lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<LogLine>(line).ok());
-    match last {
-        Some(line) => line.msg,
-        None => read_bounded(ERRORS).trim().to_owned(),
+    let words = words_of_log(&read_bounded(parts::LOG));
+    words.unwrap_or_else(|| read_bounded(ERRORS).trim().to_owned())
+}
+
+fn words_of_log(log: &str) -> Option<String> {
+    let mut words = None;
+    for line in log.lines() {
+        match serde_json::from_str(line) {
+            Ok(LogLine::Summary { msg }) => words = Some(msg),
+            Ok(LogLine::Layer { message, err }) if words.is_none() => {
+                words = Some(match err.is_empty() {
+                    true => message,
+                    false => format!("{message}: {err}"),
+                });
+            }
+            Ok(LogLine::Layer { .. }) | Err(_) => {}
+        }
     }
+    words
 }
 
 fn read_bounded(path: &str) -> String {
@@ -417,5 +437,30 @@ pub fn late(name: &str, program: &RuntimeProgram) -> Failure {
             "it did not end within {} ms and was killed",
             program.timeout_ms
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words_of_log;
+
+    #[test]
+    fn the_line_that_knows_most_is_quoted() {
+        for (log, words) in [
+            ("", None),
+            ("not json\n{\"level\":\"error\"}", None),
+            (
+                "{\"msg\":\"a warning\",\"level\":\"warning\"}\n{\"level\":\"error\",\"msg\":\"why\"}\n",
+                Some("why"),
+            ),
+            (
+                "{\"level\":\"ERROR\",\"message\":\"cannot mount\",\"err\":\"EPERM\"}\n\
+                 {\"level\":\"ERROR\",\"message\":\"cannot create\"}\n",
+                Some("cannot mount: EPERM"),
+            ),
+            ("{\"message\":\"alone\"}", Some("alone")),
+        ] {
+            assert_eq!(words_of_log(log).as_deref(), words, "{log}");
+        }
     }
 }
