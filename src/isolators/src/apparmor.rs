@@ -17,10 +17,11 @@ pub const DEFAULT_PROFILE: &str = "insula-default";
 const MAX_NAME: usize = 1024;
 
 /// What containers may not do, whatever their capabilities allow. The rules
-/// are those that Docker's and containerd's defaults have, less two: nothing
-/// of `/proc/sys/kernel` can be written (theirs leave `shm*`, which is the ipc
-/// namespace's and for the pod's sysctls to say), and kernel memory, timings
-/// and keys of the host cannot be read where nobody masked them.
+/// are those that Docker's, containerd's and CRI-O's defaults have, less one:
+/// nothing of `/proc/sys/kernel` can be written (theirs leave `shm*`, which is
+/// the ipc namespace's and for the pod's sysctls to say). What procfs tells of
+/// the host's keys and timers is masked by path, and shown to who asks for
+/// `procMount: Unmasked`.
 const DENIED: &[&str] = &[
     "mount",
     "pivot_root",
@@ -31,7 +32,6 @@ const DENIED: &[&str] = &[
     "@{PROC}/sys/kernel/** w",
     "@{PROC}/sysrq-trigger rwklx",
     "@{PROC}/{mem,kmem,kcore} rwklx",
-    "@{PROC}/{keys,key-users,timer_list,sched_debug,latency_stats} rwklx",
     "/sys/[^f]*/** wklx",
     "/sys/f[^s]*/** wklx",
     "/sys/fs/[^c]*/** wklx",

@@ -52,7 +52,8 @@ pub(super) fn selinux() -> Row {
                 .as_ref()
                 .map_or("the daemon's own".to_owned(), ToString::to_string);
             let found = format!(
-                "enabled: containers are {process}, their files {file}, privileged ones {shown}"
+                "{}: containers are {process}, their files {file}, privileged ones {shown}",
+                mode()
             );
             let policy = Policy {
                 containers: Some((process, file)),
@@ -63,14 +64,27 @@ pub(super) fn selinux() -> Row {
         }
         Some(_) => Row::warning(
             name,
-            "enabled, but the policy knows neither its own lxc_contexts nor container_t",
-            "containers run with the daemon's label, and options are refused: install a policy for containers, such as container-selinux",
+            format!(
+                "{}, but the policy names no type for containers: it has no lxc_contexts file, and no container_t",
+                mode()
+            ),
+            "containers run with the daemon's own label, those that ask for another are refused: install a policy for containers, such as container-selinux",
         ),
     }
 }
 
-/// Whether the daemon runs in a domain that the policy knows as a container
-/// engine's: only of such a one may containers use the pipes.
+/// What is done about what the policy forbids (selinux(8)).
+fn mode() -> &'static str {
+    match fs::read_to_string("/sys/fs/selinux/enforce").as_deref() {
+        Ok("1") => "enforcing",
+        Ok("0") => "permissive",
+        _ => "enabled",
+    }
+}
+
+/// Whether this process runs in a domain that the policy knows as a container
+/// engine's: only of such a one may containers use the pipes. It is the daemon,
+/// or a command where no daemon runs, whose label a daemon would not have.
 fn domain(name: &str, found: &str, policy: &Policy) -> Row {
     let own = match own_label() {
         Ok(own) => own,
@@ -82,11 +96,11 @@ fn domain(name: &str, found: &str, policy: &Policy) -> Row {
     if policy.may_use_pipes_of(&own) == Some(false) {
         return Row::warning(
             name,
-            format!("{found}; the daemon is {own}, whose pipes they may not use"),
-            "in enforcing mode containers have no standard streams: label the program as a \
-             container engine, container_runtime_exec_t with container-selinux, crio_exec_t with \
-             the reference policy, and start it as a service",
+            format!("{found}; the process that looked is {own}, whose pipes they may not use"),
+            "a daemon with that label gives containers no standard streams where the policy is \
+             enforced: label its program as a container engine (container_runtime_exec_t with \
+             container-selinux, crio_exec_t with the reference policy) and start it as a service",
         );
     }
-    Row::ok(name, format!("{found}; the daemon is {own}"))
+    Row::ok(name, format!("{found}; the process that looked is {own}"))
 }

@@ -247,7 +247,6 @@ pub(crate) fn try_lower_oom_score() -> std::io::Result<()> {
 /// (accounting/psi.rst). A kernel may have it switched off at boot.
 pub(super) fn pressure() -> Row {
     let name = "pressure stall information";
-    let lost = "statistics and metrics do not tell how long containers wait; boot with psi=1";
     let file = "/proc/pressure/cpu";
     let unified = Layout::detect().is_ok_and(|layout| layout.unified().is_some());
     match fs::read_to_string(file) {
@@ -258,7 +257,25 @@ pub(super) fn pressure() -> Row {
             "statistics and metrics do not tell how long containers wait; mount cgroup2 at \
              /sys/fs/cgroup/unified",
         ),
-        Err(error) => Row::warning(name, format!("{file}: {error}"), lost),
+        Err(error) => Row::warning(name, format!("{file}: {error}"), no_pressure(&error)),
+    }
+}
+
+/// What is lost where the file cannot be opened, and what helps: the kernel has
+/// it always if it was built with that, and refuses to open it where it was
+/// switched off (`psi_cpu_open`, EOPNOTSUPP).
+fn no_pressure(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "statistics and metrics do not tell how long containers wait; that takes a kernel \
+             with CONFIG_PSI"
+        }
+        ErrorKind::PermissionDenied => {
+            "whether statistics and metrics tell how long containers wait is not known: this \
+             process may not look"
+        }
+        _ => "statistics and metrics do not tell how long containers wait; boot with psi=1",
     }
 }
 
