@@ -18,7 +18,8 @@ use crate::files::{self, blocking};
 use crate::host::Group;
 use crate::registry::{Snapshot, View};
 use crate::status::{ContainerState, ContainerStatus, PodState, PodStatus};
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use insula_isolators::isolator::Usage;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +58,10 @@ pub struct PodStats {
     /// Of each of its running containers.
     pub containers: Vec<ContainerStats>,
 }
+
+/// How many writable layers are measured at once. Each takes as long as handing it to a thread: a
+/// thread for every one of hundreds would mostly wait for its turn to take work.
+const LAYERS_AT_ONCE: usize = 4;
 
 /// Bytes and files on a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,27 +110,27 @@ pub(crate) async fn container(env: &Arc<Env>, view: &View) -> Result<ContainerSt
 /// Measures containers, those that were not just measured: all cgroups one
 /// after the other on one thread, since each takes less than handing it over.
 pub(crate) async fn containers(env: &Arc<Env>, views: &[View]) -> Result<Vec<ContainerStats>> {
-    let groups: Vec<_> = views
+    let stale: Vec<_> = views
         .iter()
         .filter(|view| view.container.meter.fresh().is_none())
-        .map(|view| (view.clone(), view.container.group.clone()))
+        .cloned()
         .collect();
-    if !groups.is_empty() {
-        let stage = format!("measure {} containers", groups.len());
+    if !stale.is_empty() {
+        let stage = format!("measure {} containers", stale.len());
         let deadline = env.config.deadlines.supervisor;
-        let usages = {
-            let groups: Vec<_> = groups.iter().map(|(_, group)| group.clone()).collect();
-            blocking(stage, deadline, move || {
-                Ok(groups
-                    .iter()
-                    .map(|group| (files::now(), usage(group.as_ref())))
-                    .collect::<Vec<_>>())
-            })
-        };
-        let layers = join_all(groups.iter().map(|(view, _)| writable_layer(env, view)));
-        let (usages, layers) = tokio::join!(usages, layers);
+        let groups: Vec<_> = stale
+            .iter()
+            .map(|view| view.container.group.clone())
+            .collect();
+        let usages = blocking(stage, deadline, move || {
+            Ok(groups
+                .iter()
+                .map(|group| (files::now(), usage(group.as_ref())))
+                .collect::<Vec<_>>())
+        });
+        let (usages, layers) = tokio::join!(usages, writable_layers(env, &stale));
         let measured = usages?.into_iter().zip(layers);
-        for ((view, _), ((timestamp, usage), writable_layer)) in groups.iter().zip(measured) {
+        for (view, ((timestamp, usage), writable_layer)) in stale.iter().zip(measured) {
             view.container.meter.keep(ContainerStats {
                 status: Arc::clone(&view.status),
                 timestamp,
@@ -147,6 +152,15 @@ pub(crate) async fn containers(env: &Arc<Env>, views: &[View]) -> Result<Vec<Con
 
 fn usage(group: Option<&Arc<dyn Group>>) -> Usage {
     group.map_or_else(Usage::default, |group| group.usage())
+}
+
+/// The writable layers of these containers, in their order.
+async fn writable_layers(env: &Arc<Env>, views: &[View]) -> Vec<Option<FilesystemUsage>> {
+    let layers: Vec<_> = views.iter().map(|view| writable_layer(env, view)).collect();
+    stream::iter(layers)
+        .buffered(LAYERS_AT_ONCE)
+        .collect()
+        .await
 }
 
 /// A file system that cannot be measured does not hide the rest.

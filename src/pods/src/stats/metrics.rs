@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::files::{self, blocking};
 use crate::registry::{Snapshot, View};
 use crate::status::{ContainerStatus, PodState, PodStatus};
-use futures_util::future::join_all;
 use insula_isolators::details::{Details, DeviceIo};
 use insula_isolators::isolator::Usage;
 use std::collections::BTreeMap;
@@ -83,7 +82,7 @@ pub(crate) async fn of_pods(
     let ready = |snapshot: &&Arc<Snapshot>| snapshot.pod.state == PodState::Ready;
     let pods: Vec<_> = snapshots.iter().filter(ready).cloned().collect();
     let views: Vec<View> = pods.iter().flat_map(|pod| running(pod)).collect();
-    let layers = join_all(views.iter().map(|view| super::writable_layer(env, view))).await;
+    let layers = super::writable_layers(env, &views).await;
     let host = Arc::clone(&env.host);
     let root = env.config.root.clone();
     let stage = format!("measure {} pods in full", pods.len());
