@@ -17,6 +17,7 @@ payload() {
     INSULA_BIN_DIR=$binaries "$repo/hack/package" --output "$dir/packages" deb >&2
     cp "$("$repo/hack/tool" kubelet)" "$dir/bin/"
   fi
+  [ "$kind" = no ] || kind_payload "$dir" "$binaries"
   cp -a "$images" "$dir/cache/images/"
   cp "$tools"/{crictl,critest} "$dir/cache/tools/$(basename "$tools")/"
   # The suite builds its programs where it finds no newer ones; the guest has no compiler.

@@ -67,9 +67,16 @@ async fn an_archive_is_imported_and_runs(node: &mut Node) -> Outcome {
     let output = import(node, &["--name", "saved:2", "-"], Some(&archive))?;
     check!(output.status.success(), "{}", words(&output));
     check_contains!(words(&output), "present");
+    // And by name alone.
+    let tagged = Command::new(node.world.binaries.join("insula"))
+        .args(["tag", "--config"])
+        .arg(node.path("config.toml"))
+        .args(["saved:1", "saved:3"])
+        .output()?;
+    check!(tagged.status.success(), "{}", words(&tagged));
 
     let pod = node.run_pod(host_pod("imported")).await?;
-    for tag in ["saved:1", "saved:2"] {
+    for tag in ["saved:1", "saved:2", "saved:3"] {
         let id = node
             .create(&pod, of_image(&tag.replace(':', "-"), tag))
             .await?;

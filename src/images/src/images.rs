@@ -19,7 +19,7 @@ use crate::reference::Reference;
 use crate::registry::Timeouts;
 use crate::registry::auth::RegistryAuth;
 use crate::rootfs::{DirectoryBackend, KnownRootfs, Rootfs, RootfsBackend, RootfsIds, RootfsUsage};
-use crate::store::{Image, ImageId, Store};
+use crate::store::{Commit, Image, ImageId, Store};
 
 /// How often an import tells how far it is.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -236,6 +236,44 @@ impl Images {
     pub async fn raw_config(&self, id: &ImageId) -> Result<Option<Vec<u8>>> {
         let id = id.clone();
         self.with_store(move |store| store.raw_config(&id)).await
+    }
+
+    /// Gives an image that is here one more name, as `reference`; a tag that another image has moves.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing is called `any_ref`, [`Error::InvalidReference`] for a
+    /// `reference` with a digest: that is what an image is, not what it is called.
+    pub async fn tag(&self, any_ref: &str, reference: &Reference) -> Result<ImageId> {
+        if reference.digest().is_some() {
+            return Err(Error::InvalidReference {
+                reference: reference.to_string(),
+                reason: "a name with a digest cannot be given away; give one with a tag".into(),
+            });
+        }
+        let (any_ref, reference) = (any_ref.to_owned(), reference.clone());
+        self.with_store(move |store| {
+            let lock = store.lock()?;
+            let missing = || Error::NotFound {
+                what: format!("image {any_ref}"),
+                detail: " in the store".into(),
+            };
+            let image = store.find(&any_ref)?.ok_or_else(missing)?;
+            let manifest = image
+                .repo_digests
+                .iter()
+                .find_map(|name| name.split_once('@')?.1.parse().ok())
+                .ok_or_else(missing)?;
+            let commit = Commit {
+                id: &image.id,
+                config: &[],
+                reference: &reference,
+                manifest: &manifest,
+                size: image.size,
+            };
+            store.commit(&lock, &commit)?;
+            Ok(image.id.clone())
+        })
+        .await
     }
 
     /// Removes an image with all its names, whichever of them is given. It is gone from lists when

@@ -137,6 +137,49 @@ async fn every_form_gives_the_same_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_given_another_name() {
+    let (made, _) = Made::image();
+    let place = tempfile::tempdir().unwrap();
+    let layout = place.path().join("layout");
+    made.directory(&layout, NAMED);
+    let bundle = Bundle::open(&layout).unwrap();
+    let images = Images::open(StoreConfig::new(place.path().join("store"))).unwrap();
+    let id = import(&images, &bundle, "hello:1").await.unwrap();
+    for (image, name) in [
+        ("hello:1", "hello:2"),
+        (id.as_str(), "example.com:5000/x/hi"),
+    ] {
+        assert_eq!(images.tag(image, &name.parse().unwrap()).await.unwrap(), id);
+    }
+    let image = images.status("hello:2").await.unwrap().unwrap();
+    assert_eq!(
+        image.repo_tags,
+        [
+            "docker.io/library/hello:1",
+            "docker.io/library/hello:2",
+            "example.com:5000/x/hi:latest"
+        ]
+    );
+    let manifest = made.manifest.as_ref().unwrap();
+    assert_eq!(
+        image.repo_digests,
+        [
+            format!("docker.io/library/hello@{manifest}"),
+            format!("example.com:5000/x/hi@{manifest}")
+        ]
+    );
+    let by_digest = format!("hello@{manifest}");
+    for (image, name, wrong) in [
+        ("other:1", "hello:3", "image other:1 not found"),
+        ("hello:1", by_digest.as_str(), "a name with a digest"),
+    ] {
+        let error = images.tag(image, &name.parse().unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains(wrong), "{error}");
+    }
+    images.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_true_is_refused_and_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let images = Images::open(StoreConfig::new(root.path())).unwrap();

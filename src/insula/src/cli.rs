@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::address::Address;
 use crate::import::Import;
 use crate::serve;
+use crate::tag::Tag;
 
 /// Runs containers on this machine.
 ///
@@ -98,6 +99,7 @@ pub(crate) enum Command {
     /// Run the daemon.
     Serve(serve::Args),
     Import(Import),
+    Tag(Tag),
     #[command(flatten)]
     Client(ClientCommand),
 }

@@ -109,7 +109,7 @@ pub(crate) fn main(global: &Global, args: &Import) -> ExitCode {
 }
 
 async fn perform(format: Format, args: &Import) -> Outcome {
-    let root = store_root(args)?;
+    let root = store_root(args.config.as_deref(), args.root.as_deref())?;
     let bundle = open(args, &root).await?;
     let wanted = wanted(&bundle, args)?;
     if args.list {
@@ -143,10 +143,13 @@ async fn perform(format: Format, args: &Import) -> Outcome {
 }
 
 /// Where a daemon with this configuration has its store.
-fn store_root(args: &Import) -> Result<PathBuf, ClientError> {
+pub(crate) fn store_root(
+    config: Option<&Path>,
+    root: Option<&Path>,
+) -> Result<PathBuf, ClientError> {
     let serve = serve::Args {
-        config: args.config.clone(),
-        root: args.root.clone(),
+        config: config.map(Path::to_owned),
+        root: root.map(Path::to_owned),
         ..serve::Args::default()
     };
     let loaded = serve
@@ -302,7 +305,8 @@ fn tell(row: &Row) -> Result<(), ClientError> {
     ))
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs what blocks beside the runtime, and says its error in one line.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, ClientError> {
     let done = tokio::task::spawn_blocking(work).await;

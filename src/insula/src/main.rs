@@ -2,7 +2,7 @@
 //!
 //! Wiring only. [`serve`] puts the rooms together and listens; [`client`] talks to whoever
 //! listens, and never touches the daemon's files but to show the progress of a pull; [`mod@import`]
-//! is the one that does, for what the CRI has no call for.
+//! and [`tag`] are those that do, for what the CRI has no call for.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -10,6 +10,7 @@ mod client;
 mod doctor;
 mod import;
 mod serve;
+mod tag;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::main(&args),
         Command::Import(import) => import::main(&cli.global, &import),
+        Command::Tag(tag) => tag::main(&tag),
         Command::Client(command) => client::main(&cli.global, command),
     }
 }
