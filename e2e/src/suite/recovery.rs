@@ -13,6 +13,8 @@ use insula_cri_api::v1::{
 };
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use tonic::Code;
 
@@ -31,6 +33,7 @@ pub fn cases() -> Vec<Case> {
         pods_survive_sigterm,
         a_created_container_stays_created,
         a_pod_that_was_stopped_half_way_can_be_removed,
+        a_pod_without_its_network_is_not_ready,
         a_record_that_cannot_be_read_is_set_aside,
         a_second_daemon_is_kept_out,
     ]
@@ -360,6 +363,63 @@ async fn a_pod_that_was_stopped_half_way_can_be_removed(node: &mut Node) -> Outc
     node.remove_pod(&pod.id).await?;
     check!(node.pods().await?.is_empty(), "the pod is still listed");
     Ok(())
+}
+
+/// A plugin that takes its time: DEL tells that it has begun, and goes on while it is held.
+const SLOW_PLUGIN: &str = r#"#!/bin/sh
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.9/24"}]}' ;;
+DEL)
+  : >"$0.begun"
+  while [ -e "$0.held" ]; do /bin/sleep 0.05; done
+  ;;
+esac
+"#;
+
+/// The daemon dies while a pod's network is being taken away. A pod that is called ready gets new
+/// containers from kubelet.
+async fn a_pod_without_its_network_is_not_ready(node: &mut Node) -> Outcome {
+    let plugin = node.path("plugins/slow");
+    std::fs::create_dir_all(node.path("plugins"))?;
+    std::fs::write(&plugin, SLOW_PLUGIN)?;
+    std::fs::set_permissions(&plugin, Permissions::from_mode(0o755))?;
+    node.write_network_file(&serde_json::json!({
+        "cniVersion": "1.0.0", "name": node.name, "plugins": [{"type": "slow"}],
+    }))?;
+    node.restart().await?;
+    let (held, begun) = (
+        node.path("plugins/slow.held"),
+        node.path("plugins/slow.begun"),
+    );
+    std::fs::write(&held, "")?;
+    let pod = node.run_pod(pod("web")).await?;
+    let id = node.run(&pod, sleeper("main")).await?;
+    let begins = async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let stopped = tokio::select! {
+        result = node.stop_pod(&pod.id) => Some(result),
+        result = tokio::time::timeout(PATIENCE, begins) => result.map(|()| None)?,
+    };
+    check!(stopped.is_none(), "the pod is stopped already: {stopped:?}");
+    node.kill()?;
+    std::fs::remove_file(&held)?;
+    node.start().await?;
+    let listed = node.pods().await?;
+    check_eq!(listed.len(), 1, "pods");
+    check_eq!(
+        listed[0].state(),
+        PodSandboxState::SandboxNotready,
+        "the pod's state"
+    );
+    let refused = node.refused_container(&pod, sleeper("late")).await?;
+    check_contains!(refused, "it is being stopped");
+    check_eq!(node.wait_for_end(&id).await?.exit_code, 137, "exit code");
+    node.stop_pod(&pod.id).await?;
+    node.remove_pod(&pod.id).await
 }
 
 /// What cannot be understood is not destroyed: a person can put it right.

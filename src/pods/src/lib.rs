@@ -22,7 +22,7 @@
 //! ```
 //!
 //! A pod: made by typestate phases that undo themselves, then
-//! `Ready → (Broken) → Stopped → removed`; see [`status::PodState`]. A
+//! `Ready → (Broken) → Closed → Stopped → removed`; see [`status::PodState`]. A
 //! container: `Created → Running → Exited → removed`; see
 //! [`status::ContainerState`].
 #![forbid(unsafe_code)]

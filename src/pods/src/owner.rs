@@ -112,7 +112,7 @@ impl Owner {
         containers: Vec<(ContainerRecord, Option<Arc<dyn crate::host::Group>>)>,
     ) {
         let pod = Pod::recorded(env, &record);
-        let queue = Queue::recorded(record.progress == Progress::Stopped);
+        let queue = Queue::recorded(record.progress);
         let broken = record.progress == Progress::Broken;
         let stopped = record.progress == Progress::Stopped;
         let mut owner = Self::new(Arc::new(pod), record, queue, containers);
@@ -154,7 +154,7 @@ impl Owner {
         };
         pod.env.registry.add_pod(&pod.spec, &pod.id, handle);
         Self {
-            works: record.progress.state() == PodState::Ready,
+            works: !record.progress.has_ended(),
             pod,
             record,
             queue,
@@ -242,6 +242,7 @@ impl Owner {
         let decision = self.queue.ask(&request);
         if self.queue.is_closing() {
             self.closing.send_replace(true);
+            self.record_closing();
         }
         match decision {
             Decision::Begin => self.begin(ask),
@@ -276,7 +277,7 @@ impl Owner {
         let (before, after) = self.replace_snapshot();
         let events = &self.pod.env.events;
         events.tell_changes(&before, &after);
-        if self.works && self.record.progress.state() != PodState::Ready {
+        if self.works && self.record.progress.has_ended() {
             self.works = false;
             events.tell(self.pod.id.as_str(), EventKind::Stopped, &after);
         }
@@ -310,6 +311,15 @@ impl Owner {
         let snapshot = Arc::new(snapshot);
         let before = self.publish.send_replace(Arc::clone(&snapshot));
         (before, snapshot)
+    }
+
+    /// A daemon that dies from here on leaves a pod that may lack its network: the next one must not
+    /// call it ready, nor its supervisor's end a death.
+    fn record_closing(&mut self) {
+        if self.record.progress == Progress::Ready {
+            self.record.progress = Progress::Closed;
+            self.write_pod();
+        }
     }
 
     /// Writes the pod's record; that it cannot be written is reported.

@@ -20,6 +20,7 @@
 //! supervisor's adoption, will change its answer.
 
 use crate::ids::ContainerId;
+use crate::records::Progress;
 use crate::status::ContainerState;
 use std::collections::BTreeMap;
 
@@ -134,19 +135,18 @@ impl Queue {
         }
     }
 
-    /// A pod from its record; `stopped` as it was written there.
-    pub(crate) fn recorded(stopped: bool) -> Self {
+    /// A pod from its record, as far as it got there.
+    pub(crate) fn recorded(progress: Progress) -> Self {
+        let (phase, supervisor) = match progress {
+            Progress::Stopped => (PodPhase::Stopped, Supervisor::Dead),
+            Progress::Closed => (PodPhase::Closed, Supervisor::Unattached),
+            Progress::Making | Progress::Ready | Progress::Broken => {
+                (PodPhase::Open, Supervisor::Unattached)
+            }
+        };
         Self {
-            phase: if stopped {
-                PodPhase::Stopped
-            } else {
-                PodPhase::Open
-            },
-            supervisor: if stopped {
-                Supervisor::Dead
-            } else {
-                Supervisor::Unattached
-            },
+            phase,
+            supervisor,
             containers: BTreeMap::new(),
         }
     }

@@ -94,8 +94,10 @@ impl Leftovers {
                 }
             }
         }
+        // Undoing a pod releases its own.
+        let undone: BTreeSet<_> = self.unfinished.iter().map(|pod| pod.id.as_str()).collect();
         for name in files::names_in(&env.paths.network_namespaces())? {
-            if !self.pods.contains(name.as_str()) {
+            if !self.pods.contains(name.as_str()) && !undone.contains(name.as_str()) {
                 self.namespaces
                     .push(env.paths.network_namespaces().join(name));
             }

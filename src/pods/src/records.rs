@@ -62,6 +62,8 @@ pub(crate) enum Progress {
     Making,
     /// It exists.
     Ready,
+    /// Its end was asked for, and may have begun: nothing new is made in it.
+    Closed,
     /// Its supervisor died; the network is still attached.
     Broken,
     /// It was stopped: containers ended, network detached, supervisor gone.
@@ -145,8 +147,13 @@ impl Progress {
     pub(crate) fn state(self) -> PodState {
         match self {
             Self::Ready => PodState::Ready,
-            Self::Making | Self::Broken | Self::Stopped => PodState::NotReady,
+            Self::Making | Self::Closed | Self::Broken | Self::Stopped => PodState::NotReady,
         }
+    }
+
+    /// Whether its containers have no supervisor any more.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self, Self::Broken | Self::Stopped)
     }
 }
 

@@ -154,11 +154,16 @@ impl Owner {
         {
             return;
         }
-        self.pod.env.metrics.supervisor_died();
-        self.record.progress = Progress::Broken;
-        REASON.clone_into(&mut self.record.reason);
-        self.record.message = self.death_note();
-        tracing::error!(pod = %self.pod.id, message = self.record.message, "the pod is not ready");
+        let unseen = self.process.is_none();
+        if unseen && self.record.progress == Progress::Closed {
+            tracing::info!(pod = %self.pod.id, "its supervisor has ended, as an earlier daemon wanted");
+        } else {
+            self.pod.env.metrics.supervisor_died();
+            self.record.progress = Progress::Broken;
+            REASON.clone_into(&mut self.record.reason);
+            self.record.message = self.death_note();
+            tracing::error!(pod = %self.pod.id, message = self.record.message, "the pod is not ready");
+        }
         self.forget_supervisor();
         self.write_pod();
         self.begin_burial();

@@ -49,6 +49,7 @@ pub(crate) enum Fault {
     Placed,
     Start,
     Detach,
+    HangDetach,
 }
 
 /// What there is on the machine.
@@ -537,6 +538,9 @@ impl PodNetwork for Machine {
     fn detach<'a>(&'a self, pod: &'a PodId, _namespace: &'a Path) -> BoxFuture<'a, Result<()>> {
         async move {
             self.check(Fault::Detach)?;
+            while self.check(Fault::HangDetach).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             self.world().attached.remove(pod);
             Ok(())
         }

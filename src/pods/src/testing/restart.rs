@@ -177,6 +177,42 @@ fn a_supervisor_that_died_meanwhile_is_found_dead() {
     daemon.kill();
 }
 
+/// One has its supervisor still, the other has not: neither works, and no supervisor has died.
+#[test]
+fn a_pod_whose_stop_was_cut_short_is_not_ready() {
+    for fault in [Fault::HangDetach, Fault::Detach] {
+        let bench = Bench::new();
+        let daemon = Daemon::start(&bench);
+        let (pod, id) = daemon.make("web");
+        bench.break_at(Some(fault));
+        daemon.runtime.block_on(async {
+            let stopped = tokio::time::timeout(
+                Duration::from_millis(200),
+                daemon.pods.stop_sandbox(pod.as_str()),
+            );
+            assert!(!matches!(stopped.await, Ok(Ok(()))), "{fault:?}");
+        });
+        daemon.kill();
+        bench.break_at(None);
+        let daemon = Daemon::start(&bench);
+        daemon.runtime.block_on(async {
+            exited(&daemon.pods, &id).await;
+            let status = daemon.pods.sandbox_status(pod.as_str()).await.unwrap();
+            assert_eq!(status.state, PodState::NotReady, "{fault:?}");
+            let late = container_spec("late");
+            let refused = daemon.pods.create_container(pod.as_str(), late).await;
+            let words = refused.unwrap_err().to_string();
+            assert!(words.contains("it is being stopped"), "{words}");
+            daemon.pods.stop_sandbox(pod.as_str()).await.unwrap();
+            let status = daemon.pods.sandbox_status(pod.as_str()).await.unwrap();
+            assert_eq!(status.reason, "", "{fault:?}: no supervisor has died");
+            daemon.pods.remove_sandbox(pod.as_str()).await.unwrap();
+            bench.settles().await;
+        });
+        daemon.kill();
+    }
+}
+
 #[test]
 fn a_pod_that_was_being_made_is_undone() {
     let bench = Bench::new();
