@@ -43,7 +43,8 @@ node_group() {
   local hierarchy file
   while read -r hierarchy; do
     mkdir -p "$hierarchy/$1"
-    [ ! -e "$hierarchy/cpuset.cpus" ] || for file in cpuset.cpus cpuset.mems; do
+    # Version 1's, which begins empty.
+    [ ! -e "$hierarchy/$1/cpuset.cpus" ] || for file in cpuset.cpus cpuset.mems; do
       cat "$hierarchy/$file" >"$hierarchy/$1/$file"
     done
     echo "$2" >"$hierarchy/$1/cgroup.procs"
@@ -52,12 +53,15 @@ node_group() {
 
 # The suite has everybody moved to /system. Not at once: processes come and go meanwhile.
 node_forget_groups() {
-  local group pid
+  local group home pid
   local ours=('(' -path '*/kubepods*' -o -name 'kubelet*' -o -name system -o -name runtime ')')
   for _ in 1 2 3 4 5; do
     for group in /sys/fs/cgroup/{,*/}{system,runtime,kubelet,kubelet.slice}; do
       [ -d "$group" ] || continue
-      while read -r pid; do echo "$pid" >"$group/../cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
+      # Where hack/private has put everybody, with version 2.
+      home=$group/..
+      [ ! -d "$home/main" ] || home+=/main
+      while read -r pid; do echo "$pid" >"$home/cgroup.procs" || true; done <"$group/cgroup.procs" 2>/dev/null
     done
     find /sys/fs/cgroup -mindepth 1 -depth -type d "${ours[@]}" -exec rmdir {} + 2>/dev/null || true
     [ -n "$(find /sys/fs/cgroup -mindepth 1 -type d "${ours[@]}" -print -quit)" ] || return 0

@@ -22,7 +22,9 @@ suite_path() {
   chmod 0755 "$dir/bin/sudo"
 }
 
+# Without systemd the suite looks for what the system's own processes use, in a cgroup of theirs.
 kubelet_configuration() {
+  [ -d /run/systemd/system ] || echo 'systemCgroups: /system'
   cat <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration

@@ -36,6 +36,8 @@ def first_line(text):
 
 def read_results(path):
     """(name, state, why) of each spec; the state is passed, failed, skipped, or left out by a filter."""
+    if not pathlib.Path(path).exists():
+        sys.exit(f"the suite left no report at {path}")
     for case in tree.parse(path).iter("testcase"):
         name = case.get("name")
         status = case.get("status")

@@ -47,7 +47,8 @@ vm_guest_build() {
     trixie "$tree" "$(debian_archive)"
   cp "$tree"/boot/vmlinuz-* "$out/vmlinuz"
   cp "$tree"/boot/initrd.img-* "$out/initrd"
-  rm -rf "$tree"/boot/*
+  # The node suite reads the kernel's configuration.
+  rm -rf "$tree"/boot/{vmlinuz,initrd}*
   truncate -s 6G "$out/disk"
   run_quietly mke2fs -t ext4 -m 0 -d "$tree" "$out/disk"
   rm -rf --one-file-system "$tree"

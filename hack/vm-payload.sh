@@ -19,6 +19,7 @@ payload() {
   fi
   [ "$kind" = no ] || kind_payload "$dir" "$binaries"
   cp -a "$images" "$dir/cache/images/"
+  [ "$kubernetes" = no ] || payload_kubernetes "$dir"
   cp "$tools"/{crictl,critest} "$dir/cache/tools/$(basename "$tools")/"
   # The suite builds its programs where it finds no newer ones; the guest has no compiler.
   for program in "$repo"/e2e/src/programs/*.c; do
@@ -36,6 +37,18 @@ payload() {
     read -r VM_ROWS VM_COLUMNS < <(stty size 2>/dev/null || echo 24 80)
     printf '%s=%q\n' VM_ROWS "$VM_ROWS" VM_COLUMNS "$VM_COLUMNS"
   } >"$dir/environment"
+}
+
+# What the node suite needs besides: its programs, and its images.
+payload_kubernetes() {
+  local program path to
+  for program in etcd kubelet e2e_node.test ginkgo; do
+    path=$("$repo/hack/tool" "$program")
+    to=$1/cache/tools/$(basename "$(dirname "$path")")
+    mkdir -p "$to"
+    cp "$path" "$to/"
+  done
+  cp -a "$("$repo/hack/images" --kubernetes)" "$1/cache/images/"
 }
 
 # build_suite: sets suite, unless it is given.

@@ -6,10 +6,11 @@ use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{self, mount, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
-    ContainerEventResponse, ContainerEventType, ContainerState, ContainerStats,
+    ContainerEventResponse, ContainerEventType, ContainerMetadata, ContainerState, ContainerStats,
     ContainerStatsFilter, ContainerStatsRequest, ContainerStatus, GetEventsRequest,
     ListContainerStatsRequest, ListMetricDescriptorsRequest, ListPodSandboxMetricsRequest, Metric,
-    PodSandboxMetrics, PodSandboxState, PodSandboxStatsRequest, UInt64Value,
+    PodSandboxMetrics, PodSandboxState, PodSandboxStatsRequest, PodSandboxStatusRequest,
+    UInt64Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub fn cases() -> Vec<Case> {
     cases![
         events_tell_a_whole_life_in_order,
         events_of_adopted_pods_are_told,
+        the_newest_container_comes_first,
         statistics_are_of_the_whole_pod in cgroup,
         every_metric_is_declared_and_measured in cgroup,
         the_doctor_tells_of_pressure in cgroup,
@@ -152,6 +154,54 @@ async fn events_of_adopted_pods_are_told(node: &mut Node) -> Outcome {
         "state of the container"
     );
     Ok(())
+}
+
+/// kubelet with EventedPLEG takes the first of a name for the current one.
+async fn the_newest_container_comes_first(node: &mut Node) -> Outcome {
+    const ATTEMPTS: u32 = 5;
+    let mut stream = listen(node).await?;
+    let pod = node.run_pod(pod("attempts")).await?;
+    let mut last = String::new();
+    for attempt in 0..ATTEMPTS {
+        let mut config = script("main", "exit 1");
+        config.metadata = Some(ContainerMetadata {
+            name: "main".to_owned(),
+            attempt,
+        });
+        last = node.finish(&pod, config).await?.0.id;
+    }
+    let newest_first: Vec<u32> = (0..ATTEMPTS).rev().collect();
+    let request = PodSandboxStatusRequest {
+        pod_sandbox_id: pod.id.clone(),
+        verbose: false,
+    };
+    let answer = node.runtime()?.pod_sandbox_status(request).await?;
+    check_eq!(
+        attempts(&answer.into_inner().containers_statuses),
+        newest_first,
+        "containers in the pod's status"
+    );
+    let heard = until(
+        &mut stream,
+        &last,
+        ContainerEventType::ContainerStoppedEvent,
+    )
+    .await?;
+    let event = heard.last().ok_or("no event was told")?;
+    check_eq!(
+        attempts(&event.containers_statuses),
+        newest_first,
+        "containers in an event"
+    );
+    Ok(())
+}
+
+fn attempts(containers: &[ContainerStatus]) -> Vec<u32> {
+    containers
+        .iter()
+        .filter_map(|container| container.metadata.as_ref())
+        .map(|metadata| metadata.attempt)
+        .collect()
 }
 
 fn of(value: Option<UInt64Value>) -> u64 {

@@ -65,7 +65,7 @@ pub struct ImageFacts {
     pub id: String,
     /// Its repository digest, or its id where it has none.
     pub reference: String,
-    /// Its first name, if it has one.
+    /// The one of its names that it was asked for by, or the first, if it has any.
     pub name: Option<String>,
     /// How it wants to be run.
     pub view: ImageView,

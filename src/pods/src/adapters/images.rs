@@ -7,7 +7,7 @@ use crate::ports::{ImageFacts, ImageStore, PreparedRootfs, UserNamespace};
 use crate::stats::FilesystemUsage;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use insula_images::{
-    Image, ImageConfig, ImageId, Images, Rootfs, RootfsIds, RootfsMount, read_in_root,
+    Image, ImageConfig, ImageId, Images, Reference, Rootfs, RootfsIds, RootfsMount, read_in_root,
 };
 use insula_isolators::isolator::ImageView;
 use insula_isolators::spec::ImageRequest;
@@ -33,7 +33,7 @@ impl ImageStore for Images {
                 what: "image",
                 id: name.clone(),
             })?;
-            facts(&found)
+            facts(&found, image)
         }
         .boxed()
     }
@@ -133,7 +133,7 @@ fn rootfs_ids(user: &UserNamespace) -> Result<RootfsIds> {
 }
 
 /// What containers need to know of an image.
-fn facts(image: &Image) -> Result<ImageFacts> {
+fn facts(image: &Image, asked: &ImageRequest) -> Result<ImageFacts> {
     let id = image.id.as_str().to_owned();
     Ok(ImageFacts {
         reference: image
@@ -141,10 +141,20 @@ fn facts(image: &Image) -> Result<ImageFacts> {
             .first()
             .cloned()
             .unwrap_or_else(|| id.clone()),
-        name: image.repo_tags.first().cloned(),
+        name: shown_name(&image.repo_tags, asked),
         view: view(&image.config)?,
         id,
     })
+}
+
+/// Of the names of an image the one that was asked for, or the first: kubelet
+/// shows it as the container's image.
+fn shown_name(names: &[String], asked: &ImageRequest) -> Option<String> {
+    [&asked.user_specified_image, &asked.image]
+        .into_iter()
+        .filter_map(|name| name.parse::<Reference>().ok()?.repo_tag())
+        .find(|name| names.contains(name))
+        .or_else(|| names.first().cloned())
 }
 
 fn view(config: &ImageConfig) -> Result<ImageView> {
@@ -209,5 +219,39 @@ fn failed(stage: &'static str, error: insula_images::Error) -> Error {
             stage,
             source: Cause::new(other),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_name;
+    use insula_isolators::spec::ImageRequest;
+
+    #[test]
+    fn an_image_is_shown_by_the_name_that_was_asked_for() {
+        let id = format!("sha256:{}", "a".repeat(64));
+        let names = [
+            "docker.io/library/redis:7",
+            "docker.io/library/redis:latest",
+        ];
+        let names = names.map(str::to_owned);
+        for (image, user_specified_image, shown) in [
+            ("redis", "", 1),
+            (id.as_str(), "redis:latest", 1),
+            (id.as_str(), "docker.io/library/redis:7", 0),
+            ("redis:latest", "redis:7", 0),
+            (id.as_str(), "", 0),
+            (id.as_str(), "gone:7", 0),
+            ("redis:latest", "not a name", 1),
+        ] {
+            let asked = ImageRequest {
+                image: image.to_owned(),
+                user_specified_image: user_specified_image.to_owned(),
+                ..ImageRequest::default()
+            };
+            let wanted = Some(names[shown].clone());
+            assert_eq!(shown_name(&names, &asked), wanted, "{asked:?}");
+            assert_eq!(shown_name(&[], &asked), None);
+        }
     }
 }

@@ -8,6 +8,8 @@ use insula_cri_api::v1::{
 };
 use insula_pods::{ContainerState, ContainerStatus, PodState, PodStatus};
 use insula_wire::plan::User;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// A pod as lists show it.
 pub fn pod_in_list(pod: &PodStatus) -> PodSandbox {
@@ -102,6 +104,18 @@ pub fn container_status(container: &ContainerStatus) -> Status {
         }),
         stop_signal: signal::value(container.stop_signal) as i32,
     }
+}
+
+/// A pod's containers as its status and its events show them: the newest first.
+/// kubelet with EventedPLEG takes them in the order that they come in, and the
+/// first of a name for the current one (`GetPodStatus` of its `kuberuntime`).
+pub fn container_statuses(containers: &[Arc<ContainerStatus>]) -> Vec<Status> {
+    let mut containers: Vec<_> = containers.iter().collect();
+    containers.sort_by_key(|container| Reverse((container.created_at, container.spec.attempt)));
+    containers
+        .into_iter()
+        .map(|container| container_status(container))
+        .collect()
 }
 
 fn user(user: &User) -> LinuxContainerUser {

@@ -47,10 +47,6 @@ fn to_cri(event: &Event) -> ContainerEventResponse {
         container_event_type: kind as i32,
         created_at: event.at,
         pod_sandbox_status: Some(show::pod_status(&event.pod)),
-        containers_statuses: event
-            .containers
-            .iter()
-            .map(|container| show::container_status(container))
-            .collect(),
+        containers_statuses: show::container_statuses(&event.containers),
     }
 }

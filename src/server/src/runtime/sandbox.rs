@@ -79,10 +79,7 @@ pub(super) async fn status(
         } else {
             BTreeMap::new()
         },
-        containers_statuses: containers
-            .iter()
-            .map(|container| show::container_status(container))
-            .collect(),
+        containers_statuses: show::container_statuses(&containers),
         timestamp,
     })
 }

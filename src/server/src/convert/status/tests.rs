@@ -1,4 +1,4 @@
-use super::{container_in_list, container_status, pod_in_list, pod_status};
+use super::{container_in_list, container_status, container_statuses, pod_in_list, pod_status};
 use crate::convert::{container, pod};
 use insula_cri_api::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, Mount, NamespaceMode, PodSandboxConfig,
@@ -129,4 +129,19 @@ fn a_container_shows_what_kubelet_reads() {
     let user = status.user.unwrap().linux.unwrap();
     assert_eq!((user.uid, user.gid), (999, 998));
     assert_eq!(user.supplemental_groups, [998, 1000]);
+}
+
+#[test]
+fn the_newest_container_comes_first() {
+    let made = [(1, 0), (5, 3), (3, 1), (5, 4)].map(|(created_at, attempt)| {
+        let mut container = a_container();
+        container.created_at = created_at;
+        Arc::make_mut(&mut container.spec).attempt = attempt;
+        Arc::new(container)
+    });
+    let shown: Vec<_> = container_statuses(&made)
+        .into_iter()
+        .map(|status| (status.created_at, status.metadata.unwrap().attempt))
+        .collect();
+    assert_eq!(shown, [(5, 4), (5, 3), (3, 1), (1, 0)]);
 }
