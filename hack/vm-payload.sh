@@ -59,3 +59,14 @@ build_suite() {
   (cd "$repo" && cargo build --quiet --locked -p insula-e2e --bin insula-e2e >&2)
   suite=$CARGO_TARGET_DIR/debug/insula-e2e
 }
+
+# start INTERACTIVE COMMAND...: makes the second disk, and boots with it.
+start() {
+  guest
+  work=$(mktemp -d "${TMPDIR:-/var/tmp}/insula-vm.XXXXXX")
+  payload "$work/payload" "$@"
+  run_quietly mke2fs -t ext4 -m 0 -O ^has_journal -d "$work/payload" "$work/payload.disk" \
+    "$(($(du -sm --apparent-size "$work/payload" | cut -f1) * 5 / 4 + 32))m"
+  rm -rf "$work/payload"
+  boot "$1"
+}
