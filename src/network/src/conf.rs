@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::load::{Loaded, load};
-pub(crate) use self::template::render;
+pub use self::template::render;
 use crate::json::Object;
 
 /// Enough for every chain seen in the field, and a bound on what one file can make us run.

@@ -44,6 +44,7 @@ pub use self::attachment::{
     Attachment, Bandwidth, Dns, INTERFACE, PodIdentity, PortMapping, Protocol,
 };
 pub use self::chain::PluginTime;
+pub use self::conf::render as render_template;
 pub use self::config::{DefaultNetwork, IpPreference, NetworkConfig};
 pub use self::error::{Error, PluginFailure, Result, Verb};
 pub use self::network::{AttachResult, AttachmentRecord, GcReport, Network, NetworkStatus};

@@ -19,6 +19,9 @@ use insula_cni::Cidr;
 /// Most that a template may become, in bytes.
 const MAX_RENDERED: usize = 1 << 20;
 
+/// How deep a template's actions may lie in one another.
+const MAX_DEPTH: usize = 32;
+
 /// The default route of IPv4, and that of IPv6.
 const ROUTES: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
@@ -66,11 +69,11 @@ struct Names<'t> {
 ///
 /// # Errors
 /// Says in words what is wrong with the template, and where.
-pub(crate) fn render(template: &str, ranges: &[Cidr]) -> Result<String, String> {
+pub fn render(template: &str, ranges: &[Cidr]) -> Result<String, String> {
     let first = ranges.first().ok_or("there is no range of pod addresses")?;
     let tokens = tokens(template)?;
     let mut tokens = tokens.into_iter();
-    let parts = parse(&mut tokens, None, None)?;
+    let parts = parse(&mut tokens, 0, None, None)?;
     let has = |v4: bool| ranges.iter().any(|range| range.address.is_ipv4() == v4);
     let values = Values {
         first: first.to_string(),
@@ -99,15 +102,13 @@ fn tokens(template: &str) -> Result<Vec<Token<'_>>, String> {
     let mut tokens = Vec::new();
     let mut rest = template;
     let mut trim = false;
+    let mut line = 1;
     loop {
-        let line = 1 + template[..template.len() - rest.len()]
-            .matches('\n')
-            .count();
         let (mut text, found) = match rest.split_once("{{") {
             Some((text, after)) => (text, Some(after)),
             None => (rest, None),
         };
-        let line = line + text.matches('\n').count();
+        line += text.matches('\n').count();
         if trim {
             text = text.trim_start();
         }
@@ -141,16 +142,25 @@ fn tokens(template: &str) -> Result<Vec<Token<'_>>, String> {
         if !(text.starts_with("/*") && text.ends_with("*/")) {
             tokens.push(Token::Action(Action { line, text }));
         }
+        line += action.matches('\n').count();
         rest = after;
     }
 }
 
-/// Reads up to the end, or up to the `{{end}}` of what `within` opened.
+/// Reads up to the end, or up to the `{{end}}` of what `within` opened, which
+/// lies in `depth` actions.
 fn parse<'t>(
     tokens: &mut std::vec::IntoIter<Token<'t>>,
+    depth: usize,
     within: Option<&Action<'t>>,
     names: Option<Names<'t>>,
 ) -> Result<Vec<Part<'t>>, String> {
+    if let Some(action) = within.filter(|_| depth > MAX_DEPTH) {
+        return Err(format!(
+            "line {}: `{{{{{}}}}}` lies in more than {MAX_DEPTH} others",
+            action.line, action.text
+        ));
+    }
     let mut parts = Vec::new();
     while let Some(token) = tokens.next() {
         let action = match token {
@@ -178,12 +188,12 @@ fn parse<'t>(
             (["."], Some(_)) => parts.push(Part::Value),
             ([name], Some(names)) if names.value == Some(name) => parts.push(Part::Value),
             (["if", name], Some(names)) if names.number == Some(name) => {
-                let within = parse(tokens, Some(&action), Some(names))?;
+                let within = parse(tokens, depth + 1, Some(&action), Some(names))?;
                 parts.push(Part::AfterFirst(within));
             }
             (["range", ..], None) => {
                 let (list, names) = head(action.text).ok_or_else(unknown)?;
-                let within = parse(tokens, Some(&action), Some(names))?;
+                let within = parse(tokens, depth + 1, Some(&action), Some(names))?;
                 parts.push(Part::Each {
                     list,
                     parts: within,
@@ -360,6 +370,18 @@ mod tests {
         assert!(rendered("", "").is_err());
         let large = format!("{{{{range .Routes}}}}{}{{{{end}}}}", "x".repeat(600_000));
         assert!(rendered(&large, "10.1.0.0/24,fd00::/64").is_err());
+    }
+
+    #[test]
+    fn actions_lie_in_one_another_to_a_bound() {
+        let nested = |depth: usize| {
+            let (begin, end) = ("{{if $i}}".repeat(depth), "{{end}}".repeat(depth));
+            format!("{{{{range $i, $r := .Routes}}}}{begin}x{end}{{{{end}}}}")
+        };
+        let (few, many) = (nested(31), nested(100_000));
+        assert_eq!(rendered(&few, "10.1.0.0/24,fd00::/64").as_deref(), Ok("x"));
+        let refusal = rendered(&many, "10.1.0.0/24").unwrap_err();
+        assert_eq!(refusal, "line 1: `{{if $i}}` lies in more than 32 others");
     }
 
     proptest! {
