@@ -4,7 +4,7 @@
 
 use super::{lifecycle, logs, namespaces, processes, recovery, resources, seccomp, security};
 use super::{streaming, supervisor_death, volumes};
-use crate::support::case::{case, cases};
+use crate::support::case::cases;
 use crate::support::node::external_runtime;
 use crate::support::outcome::{check, check_contains, check_eq, skip};
 use crate::support::requests::{BUSYBOX, host_pod, mapped_pod, pod, sleeper};
@@ -31,9 +31,16 @@ macro_rules! with_runtimes {
     };
 }
 
+/// Runs tests of other files with one runtime.
+macro_rules! external_case {
+    ($runtime:literal: $($file:ident::$test:ident),+ $(,)?) => {
+        [$($crate::suite::handlers::with!($runtime, $file::$test)),+]
+    };
+}
+
 macro_rules! with {
     ($runtime:literal, $file:ident::$test:ident $(, $condition:ident)?) => {
-        case(
+        $crate::support::case::case(
             concat!(
                 "handlers::",
                 $runtime,
@@ -42,14 +49,16 @@ macro_rules! with {
                 "_",
                 stringify!($test)
             ),
-            async |node: &mut Node| {
-                use_runtime(node, $runtime).await?;
+            async |node: &mut $crate::support::Node| {
+                $crate::suite::handlers::use_runtime(node, $runtime).await?;
                 $($condition()?;)?
                 $file::$test(node).await
             },
         )
     };
 }
+
+pub(super) use {external_case, with};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = cases![
@@ -101,7 +110,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Has all pods of the node run by a runtime from now on.
-async fn use_runtime(node: &mut Node, name: &str) -> Outcome {
+pub(super) async fn use_runtime(node: &mut Node, name: &str) -> Outcome {
     let Some(program) = external_runtime(name) else {
         return skip(format!(
             "{name} is neither in /usr/bin (hack/packages) nor in INSULA_RUNTIMES, the directory that hack/peers/runtimes prints"

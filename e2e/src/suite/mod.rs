@@ -20,6 +20,7 @@ mod privileged;
 mod processes;
 mod recovery;
 mod resources;
+mod sandboxes;
 mod seccomp;
 mod security;
 mod streaming;
@@ -39,6 +40,7 @@ pub fn cases() -> Vec<Case> {
         user_namespaces::cases(),
         lifecycle::cases(),
         handlers::cases(),
+        sandboxes::cases(),
         supervisor_death::cases(),
         systemd::cases(),
         logs::cases(),

@@ -186,7 +186,7 @@ async fn many(node: &Node, pod: &Pod, port: u16, unused: u16) -> Outcome {
     .await
 }
 
-async fn both_loopbacks_of_a_pod_are_reached(node: &mut Node) -> Outcome {
+pub(super) async fn both_loopbacks_of_a_pod_are_reached(node: &mut Node) -> Outcome {
     let pod = node.run_pod(pod("server")).await?;
     let id = echo(node, &pod, "-s 127.0.0.1 -p 7000").await?;
     let ports = forward(node, &pod).await?;

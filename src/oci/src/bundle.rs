@@ -10,7 +10,7 @@
 use crate::render::{Surroundings, render};
 use crate::runtime_spec::{Mount, Namespace, Resources};
 use insula_wire::plan::{
-    LaunchPlan, MountAttributes, MountSource, NewOrHost, PidNamespace, PodOrHost,
+    self, LaunchPlan, MountAttributes, MountSource, NewOrHost, PidNamespace, PodOrHost,
 };
 use insula_wire::{OsText, runtime_bundle as parts};
 
@@ -22,6 +22,9 @@ pub struct Bundle {
     /// The cgroup that the runtime puts the container into, below each
     /// hierarchy's root and without a leading slash.
     pub cgroup: String,
+    /// The host name, for a runtime whose containers do not have that of the
+    /// namespace which is joined; else empty.
+    pub hostname: String,
 }
 
 /// A plan that no OCI runtime can be told of.
@@ -61,6 +64,7 @@ pub fn config(plan: &LaunchPlan, bundle: &Bundle) -> Result<Vec<u8>, BundleError
     check_texts("variable", &plan.process.env)?;
     let around = Surroundings {
         root_path: bundle.path(parts::ROOT),
+        hostname: bundle.hostname.clone(),
         ..Surroundings::default()
     };
     let mut spec = render(plan, &around);
@@ -73,6 +77,15 @@ pub fn config(plan: &LaunchPlan, bundle: &Bundle) -> Result<Vec<u8>, BundleError
         ..Resources::default()
     };
     Ok(serde_json::to_vec(&spec)?)
+}
+
+/// Makes the `process.json` by which a runtime adds a process to a container.
+pub fn process(process: &plan::Process, terminal: bool) -> Result<Vec<u8>, BundleError> {
+    check_texts("argument", &process.args)?;
+    check_texts("variable", &process.env)?;
+    Ok(serde_json::to_vec(&crate::render::process(
+        process, terminal,
+    ))?)
 }
 
 fn check_texts(what: &'static str, texts: &[OsText]) -> Result<(), BundleError> {

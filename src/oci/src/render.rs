@@ -46,7 +46,7 @@ pub fn render(plan: &LaunchPlan, around: &Surroundings) -> Spec {
     let uses_hostname = plan.namespaces.uts == PodOrHost::Pod;
     Spec {
         oci_version: VERSION,
-        process: process(plan),
+        process: process(&plan.process, plan.stdio.terminal),
         root: Root {
             path: around.root_path.clone(),
             readonly: plan.rootfs.readonly,
@@ -89,8 +89,8 @@ fn hooks(all: &insula_wire::Hooks) -> Hooks {
     }
 }
 
-fn process(plan: &LaunchPlan) -> Process {
-    let process = &plan.process;
+/// A process of a container, with a terminal or without.
+pub(crate) fn process(process: &plan::Process, terminal: bool) -> Process {
     let texts = |list: &[OsText]| {
         list.iter()
             .map(|text| text.to_string_lossy().into_owned())
@@ -98,7 +98,7 @@ fn process(plan: &LaunchPlan) -> Process {
     };
     let sets = &process.capabilities;
     Process {
-        terminal: plan.stdio.terminal,
+        terminal,
         user: User {
             uid: process.user.uid,
             gid: process.user.gid,

@@ -1,5 +1,5 @@
 //! External OCI runtimes: programs with the command line that runc has
-//! (runtime.md of the OCI runtime specification), such as crun and youki.
+//! (runtime.md of the OCI runtime specification), such as crun, youki and runsc.
 //!
 //! [`features`] reads what one says of itself, [`mod@probe`] asks it.
 
@@ -7,4 +7,4 @@ pub mod features;
 pub mod probe;
 
 pub use features::{Features, FeaturesError};
-pub use probe::{Facts, ProbeError, probe};
+pub use probe::{Containers, Facts, ProbeError, probe};

@@ -1,6 +1,6 @@
 //! Running a command in a container to its end.
 
-use crate::container::Container;
+use crate::container::{Container, external};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::link::{ExecEnd, Link, Refused, unexpected};
@@ -76,6 +76,11 @@ pub(crate) async fn start(
     let json = serde_json::to_vec(&process).map_err(|error| Error::internal(&stage, error))?;
     let memfd = insula_sys::fd::sealed_memfd("process", &json)
         .map_err(|error| Error::internal(&stage, error))?;
+    let told = external::process(&container.plan, &process, wanted.terminal)?;
+    let brought: Vec<_> = std::iter::once(&memfd)
+        .chain(&told)
+        .map(|descriptor| descriptor.as_fd())
+        .collect();
     let deadline = env.config.deadlines.supervisor;
     let (exec_id, end) = link.expect_exec();
     let guard = Guard {
@@ -104,10 +109,7 @@ pub(crate) async fn start(
             },
         },
     });
-    match link
-        .try_ask(&stage, request, &[memfd.as_fd()], deadline)
-        .await?
-    {
+    match link.try_ask(&stage, request, &brought, deadline).await? {
         Ok((Answer::ExecStarted { .. }, descriptors)) => Ok(Started {
             descriptors,
             end,

@@ -3,15 +3,16 @@
 use crate::container::{Container, OpenOutput, State};
 use crate::exec::Exec;
 use crate::launch::report::{ProgramName, Reporter, malformed, step};
+use crate::launch::sandbox::Place;
 use crate::launch::streams::Streams;
-use crate::launch::{container as container_birth, exec as exec_birth, external};
+use crate::launch::{container as container_birth, exec as exec_birth, external, sandbox};
 use crate::log::{Lines, Log};
 use crate::poll::{Output, Source};
 use crate::runtime::{External, become_subreaper};
 use crate::streams::{self, Ends, Wanted};
 use crate::supervisor::{Supervisor, refuse};
 use insula_sys::cgroup::{Cgroup, Version};
-use insula_sys::fork::{Fork, ForkOptions, fork};
+use insula_sys::fork::{Child, Fork, ForkOptions, fork};
 use insula_sys::outcome::Outcome;
 use insula_sys::seqpacket;
 use insula_wire::message::{Answer, CreateRequest, ExecRequest, ExecStreams, Failure, FailureKind};
@@ -83,6 +84,8 @@ impl Supervisor {
                     host_mounts: brought.host_mounts,
                     pod: &pod.namespaces,
                     target: target_namespace,
+                    enters: (request.born_in_cgroup && !program.namespaced)
+                        .then_some(&container.cgroup),
                 }
                 .run(self.proof),
                 _ => container_birth::Birth {
@@ -162,14 +165,8 @@ impl Supervisor {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
         let name = "exec";
-        let [process] = <[OwnedFd; 1]>::try_from(descriptors)
-            .map_err(|brought| malformed(name, format!("{} descriptors came", brought.len())))?;
-        let busy: Vec<usize> = self
-            .execs
-            .values()
-            .filter(|exec| exec.container_id == request.container_id)
-            .filter_map(|exec| exec.group.as_ref().map(|group| group.slot))
-            .collect();
+        let (process, told) = exec_descriptors(descriptors)?;
+        let busy = self.busy_groups(&request.container_id);
         let proof = self.proof;
         let namespaces = self.pod.as_ref().map(|pod| &pod.namespaces);
         let user_namespace = namespaces.is_some_and(|all| all.user.is_some());
@@ -177,6 +174,7 @@ impl Supervisor {
             Some(namespaces) => namespaces.host_uid(request.owner)?,
             None => request.owner,
         };
+        let number = self.exec_number(&request.container_id, told.is_some())?;
         let container = self.container(&request.container_id)?;
         let group = match container.state {
             State::Running => step(name, container.claim_group(&busy))?,
@@ -190,6 +188,7 @@ impl Supervisor {
         let (ends, theirs) = step(name, exec_streams(request, owner))?;
         let (ours, socket) = step(name, seqpacket::pair())?;
         let outcome = step(name, Outcome::new())?;
+        let place = place(container, number)?;
         let container = &container.cgroup;
         let unified = group.as_ref().and_then(|group| group.cgroup.unified());
         let options = ForkOptions {
@@ -197,11 +196,20 @@ impl Supervisor {
             ..ForkOptions::default()
         };
         // The group comes last, so that of the two in one hierarchy it counts.
-        let mut cgroups = vec![container];
-        cgroups.extend(group.as_ref().map(|group| &group.cgroup));
+        let group_of_its_own = group.as_ref().map(|group| &group.cgroup);
+        let cgroups = [container].into_iter().chain(group_of_its_own).collect();
         let main = main.pidfd.as_fd();
-        let forked = fork(proof, &options);
-        let child = match step(name, forked)? {
+        let child = match step(name, fork(proof, &options))? {
+            Fork::Child if let (Some(place), Some(process)) = (place, told) => sandbox::Birth {
+                reporter: Reporter::new(socket),
+                place,
+                process,
+                streams: theirs,
+                owner: request.owner,
+                outcome: &outcome,
+                cgroups,
+            }
+            .run(proof),
             Fork::Child => exec_birth::Birth {
                 reporter: Reporter::new(socket),
                 process,
@@ -216,13 +224,7 @@ impl Supervisor {
             Fork::Parent(child) => child,
         };
         let exec_id = request.exec_id;
-        step(name, self.poll.add(Source::ExecChild(exec_id), &ours))?;
-        step(
-            name,
-            self.poll
-                .add(Source::ExecIntermediate(exec_id), &child.pidfd),
-        )?;
-        let timeout = (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms));
+        step(name, self.watch_exec(exec_id, &ours, &child))?;
         let exec = Exec {
             container_id: request.container_id.clone(),
             pending: Some(id),
@@ -234,11 +236,12 @@ impl Supervisor {
             notify: request.notify.clone(),
             refused: None,
             group,
-            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            deadline: deadline(request),
             killed: None,
             terminal: request.streams == ExecStreams::Terminal,
             stdin: ends.stdin,
             outputs: ends.outputs,
+            number,
             abandoned: false,
         };
         self.execs.insert(exec_id, exec);
@@ -246,10 +249,81 @@ impl Supervisor {
     }
 }
 
+// === impl Supervisor ===
+
+impl Supervisor {
+    fn execs_in(&self, container_id: &str) -> impl Iterator<Item = &Exec> {
+        let all = self.execs.values();
+        all.filter(move |exec| exec.container_id == container_id)
+    }
+
+    fn busy_groups(&self, container_id: &str) -> Vec<usize> {
+        self.execs_in(container_id)
+            .filter_map(|exec| exec.group.as_ref().map(|group| group.slot))
+            .collect()
+    }
+
+    /// The number of a further process in a sandbox; `None` where it joins the
+    /// container.
+    fn exec_number(&mut self, container_id: &str, told: bool) -> Result<Option<u32>, Failure> {
+        let taken: Vec<u32> = self
+            .execs_in(container_id)
+            .filter_map(|exec| exec.number)
+            .collect();
+        let container = self.container(container_id)?;
+        let number = match &mut container.external {
+            Some(external) if !external.program.namespaced => Some(external.number(&taken)),
+            _ => None,
+        };
+        if number.is_some() == told {
+            return Ok(number);
+        }
+        let message = "a runtime is told of the process where it has to be asked, and only there";
+        Err(malformed("exec", message))
+    }
+
+    fn watch_exec(&mut self, id: u64, socket: &OwnedFd, child: &Child) -> insula_sys::Result<()> {
+        self.poll.add(Source::ExecChild(id), socket)?;
+        self.poll.add(Source::ExecIntermediate(id), &child.pidfd)
+    }
+}
+
 /// A runtime takes only a cgroup with nothing in it, and puts the container there
-/// itself. That of version 2 beside hierarchies of version 1 it does not know.
+/// itself. That of version 2 beside hierarchies of version 1 it does not know. One
+/// that makes sandboxes leaves them where it was called.
 fn may_be_born(request: &CreateRequest, container: &Container) -> bool {
-    request.runtime.is_none() || container.cgroup.version() == Version::V1
+    let places = request.runtime.as_ref().is_some_and(|it| it.namespaced);
+    !places || container.cgroup.version() == Version::V1
+}
+
+/// Where a process of this number is added to a sandbox; without a number it joins
+/// the container.
+fn place(container: &Container, number: Option<u32>) -> Result<Option<Place<'_>>, Failure> {
+    let Some(number) = number else {
+        return Ok(None);
+    };
+    let external = container.external.as_ref();
+    let place = external.and_then(|external| external.place(&container.id, number));
+    place.map(Some).ok_or_else(|| {
+        let message = "the container has no bundle";
+        refuse(FailureKind::WrongState, "exec", message)
+    })
+}
+
+fn deadline(request: &ExecRequest) -> Option<Instant> {
+    let timeout = (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms));
+    Instant::now().checked_add(timeout?)
+}
+
+/// The process of an exec, and what a runtime is told of it where there is one
+/// that has to be asked.
+fn exec_descriptors(descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+    let count = descriptors.len();
+    let mut brought = descriptors.into_iter();
+    match (brought.next(), brought.next(), brought.next()) {
+        (Some(process), told, None) => Ok((process, told)),
+        _ => Err(malformed("exec", format!("{count} descriptors came"))),
+    }
 }
 
 /// Both ends of an exec's pipes; with a terminal there are none, and its child

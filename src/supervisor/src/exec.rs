@@ -45,6 +45,8 @@ pub struct Exec {
     /// copies; these keep the process from SIGPIPE, or its terminal from being
     /// hung up, when the daemon is gone.
     pub outputs: Vec<(Output, OwnedFd)>,
+    /// The number by which the runtime of a sandbox knows the process.
+    pub number: Option<u32>,
     /// Nobody else reads its outputs any more: they are read here, and dropped.
     pub abandoned: bool,
 }

@@ -39,7 +39,7 @@ impl Supervisor {
             Request::Forget { container_id } => self.forget(id, &container_id),
             Request::ReopenLog { container_id } => self.reopen_log(id, &container_id),
             Request::Exec(exec) => self.exec(id, &exec, descriptors),
-            Request::KillExec { exec_id } => self.kill_exec(id, exec_id),
+            Request::KillExec { exec_id } => self.asked_to_kill_exec(id, exec_id),
             Request::Attach(attach) => self.attach(id, &attach),
             Request::CloseStdin(stdin) => self.close_stdin(id, &stdin),
             Request::AbandonExec { exec_id } => {
@@ -221,17 +221,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn kill_exec(&mut self, id: u64, exec_id: u64) -> Result<(), Failure> {
-        match self.execs.get_mut(&exec_id) {
-            Some(exec) => exec.kill(Cause::Request),
-            None => {
-                return Err(refuse(
-                    FailureKind::NotFound,
-                    "kill exec",
-                    format!("{exec_id}"),
-                ));
-            }
+    fn asked_to_kill_exec(&mut self, id: u64, exec_id: u64) -> Result<(), Failure> {
+        if !self.execs.contains_key(&exec_id) {
+            let name = "kill exec";
+            return Err(refuse(FailureKind::NotFound, name, format!("{exec_id}")));
         }
+        self.kill_exec(exec_id, Cause::Request);
         self.done(id);
         Ok(())
     }

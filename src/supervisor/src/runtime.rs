@@ -6,8 +6,10 @@
 //! in the loop, each with a deadline.
 
 use crate::container::{Container, State};
+use crate::exec::Cause;
 use crate::launch::external::{self, MAX_WORDS};
 use crate::launch::report::{step, system_failure};
+use crate::launch::sandbox::Place;
 use crate::poll::Source;
 use crate::streams::set_nonblocking;
 use crate::supervisor::{Supervisor, refuse};
@@ -31,6 +33,9 @@ pub struct External {
     /// Where the bundle is there.
     directory: String,
     call: Option<RunningCall>,
+    /// Calls that kill execs in a sandbox, with the numbers of those. They are
+    /// reaped like others that nobody waits for.
+    killers: Vec<(u32, Child)>,
 }
 
 /// A call that was not seen to end yet.
@@ -68,7 +73,32 @@ impl External {
             mounts: None,
             directory,
             call: None,
+            killers: Vec::new(),
         }
+    }
+
+    /// A number for a process in a sandbox, beside those that are `taken`.
+    pub fn number(&mut self, taken: &[u32]) -> u32 {
+        self.killers
+            .retain(|(_, child)| !crate::poll::has_input(&child.pidfd));
+        let mut number = 0;
+        while taken.contains(&number) || self.killers.iter().any(|(of, _)| *of == number) {
+            number += 1;
+        }
+        number
+    }
+
+    /// Where the process of a number is in a sandbox; `None` where processes
+    /// join the container.
+    pub fn place<'a>(&'a self, container_id: &'a str, number: u32) -> Option<Place<'a>> {
+        let mounts = self.mounts.as_ref().filter(|_| !self.program.namespaced)?;
+        Some(Place {
+            program: &self.program,
+            mounts: mounts.as_fd(),
+            directory: &self.directory,
+            container_id,
+            number,
+        })
     }
 
     /// When the call that is under way is killed.
@@ -158,6 +188,30 @@ impl Supervisor {
             );
         }
         alive.then_some(ORPHANS)
+    }
+
+    /// Kills an exec. In a sandbox that takes a call of the runtime, too.
+    pub fn kill_exec(&mut self, id: u64, cause: Cause) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let first = exec.killed.is_none();
+        exec.kill(cause);
+        let (Some(number), true) = (exec.number, first) else {
+            return;
+        };
+        let container = self.containers.get_mut(&exec.container_id);
+        let Some(external) = container.and_then(|it| it.external.as_mut()) else {
+            return;
+        };
+        let Some(place) = external.place(&exec.container_id, number) else {
+            return;
+        };
+        match fork::fork(self.proof, &ForkOptions::default()) {
+            Ok(Fork::Child) => place.kill(),
+            Ok(Fork::Parent(child)) => external.killers.push((number, child)),
+            Err(error) => eprintln!("exec {id} goes on in its sandbox: {error}"),
+        }
     }
 
     /// The PID namespace of the container that is the target.
@@ -272,9 +326,16 @@ impl Supervisor {
             // What it keeps of the container is in the bundle, which goes now.
             eprintln!("container {id}: {failure}");
         }
-        if let Some(container) = self.containers.remove(id)
-            && let Some(request) = container.pending
-        {
+        let Some(container) = self.containers.remove(id) else {
+            return;
+        };
+        for (_, killer) in container.external.iter().flat_map(|it| &it.killers) {
+            // The id of one that has ended may be another's.
+            if !crate::poll::has_input(&killer.pidfd) {
+                kill_group(killer);
+            }
+        }
+        if let Some(request) = container.pending {
             self.done(request);
         }
     }

@@ -234,10 +234,11 @@ impl Supervisor {
 
     fn keep_deadlines(&mut self) {
         let now = Instant::now();
-        for exec in self.execs.values_mut() {
-            if exec.due().is_some_and(|due| due <= now) {
-                exec.kill(Cause::Deadline);
-            }
+        let due = |exec: &Exec| exec.due().is_some_and(|due| due <= now);
+        let late = self.execs.iter().filter(|(_, exec)| due(exec));
+        let late: Vec<u64> = late.map(|(id, _)| *id).collect();
+        for id in late {
+            self.kill_exec(id, Cause::Deadline);
         }
         let externals = self.containers.values_mut();
         for external in externals.filter_map(|it| it.external.as_mut()) {

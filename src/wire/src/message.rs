@@ -102,8 +102,10 @@ pub enum Request {
         /// The container's id.
         container_id: String,
     },
-    /// Runs a process in a running container. Descriptor: a sealed memfd with
-    /// the JSON of a [`Process`](crate::plan::Process). Answered by
+    /// Runs a process in a running container. Descriptors: a sealed memfd with
+    /// the JSON of a [`Process`](crate::plan::Process); where the runtime's
+    /// containers are not [`namespaced`](crate::plan::RuntimeProgram), another
+    /// with what the runtime is told of it (`process` of config.md). Answered by
     /// [`Answer::ExecStarted`]; its end is [`Event::ExecExited`].
     Exec(ExecRequest),
     /// Connects to the streams of a running container. Answered by

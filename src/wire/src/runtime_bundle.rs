@@ -27,6 +27,20 @@ pub const LOG: &str = "log";
 /// (`--console-socket`).
 pub const CONSOLE: &str = "console";
 
+/// Directory of the processes that the runtime is asked to add to a container.
+pub const EXECS: &str = "execs";
+
+/// The description of such a process, `process` of the configuration, by a number
+/// that no other has which runs.
+pub fn exec_process(number: u32) -> String {
+    format!("{EXECS}/{number}.json")
+}
+
+/// File in which the runtime leaves that process's id, as the container counts.
+pub fn exec_pid(number: u32) -> String {
+    format!("{EXECS}/{number}.pid")
+}
+
 /// Where one of the mounts that came with the plan is attached, by its place
 /// among them.
 pub fn mount(index: usize) -> String {

@@ -2,7 +2,7 @@
 
 use super::Row;
 use crate::serve::{Runtimes, handlers};
-use insula_oci::runtime::Facts;
+use insula_oci::runtime::{Containers, Facts};
 use insula_pods::Handler;
 
 /// One row for each handler of the configuration.
@@ -26,6 +26,12 @@ pub(super) fn rows(runtimes: &Runtimes) -> Vec<Row> {
 }
 
 fn describe(facts: &Facts) -> String {
+    if facts.containers() == Some(Containers::Sandbox) {
+        return format!(
+            "{}; each container is a sandbox, so a pod has one at a time",
+            facts.version
+        );
+    }
     let Some(features) = &facts.features else {
         return format!(
             "{}; it has no command `features`, so recursive read-only mounts are refused",

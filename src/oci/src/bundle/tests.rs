@@ -25,6 +25,7 @@ fn written(plan: &LaunchPlan) -> Result<Value, String> {
     let bundle = Bundle {
         directory: "/run/insula/pods/p".to_owned(),
         cgroup: "kubepods/c1/container".to_owned(),
+        hostname: String::new(),
     };
     config(plan, &bundle)
         .map(|text| serde_json::from_slice(&text).unwrap())

@@ -18,6 +18,10 @@ pub const ENVIRONMENT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /// that cannot say so: `features` came with crun 1.8.6 and runc 1.1.
 const NAMESPACED: &[&str] = &["crun", "runc", "youki"];
 
+/// Runtimes whose containers are processes of a kernel of their own in user space,
+/// whatever namespaces their `features` name: those are around that kernel.
+const SANDBOXED: &[&str] = &["runsc"];
+
 /// Most of a version or an error that is shown.
 const MAX_LINE: usize = 200;
 
@@ -28,6 +32,15 @@ pub struct Facts {
     pub version: String,
     /// What it can do; `None` where it has no such command.
     pub features: Option<Features>,
+}
+
+/// What a runtime's containers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Containers {
+    /// Processes in Linux namespaces, which a further process can join.
+    Namespaces,
+    /// Processes in a sandbox, for which the runtime has to be asked.
+    Sandbox,
 }
 
 /// A program is of no use as a runtime.
@@ -80,13 +93,17 @@ struct Run {
 // === impl Facts ===
 
 impl Facts {
-    /// Whether a further process is added to its containers by joining their
-    /// namespaces.
-    pub fn namespaced(&self) -> bool {
+    /// What its containers are, where that is known.
+    pub fn containers(&self) -> Option<Containers> {
         let name = self.version.split_whitespace().next().unwrap_or_default();
-        match &self.features {
+        let namespaced = match &self.features {
             Some(features) => features.namespaces,
             None => NAMESPACED.contains(&name),
+        };
+        match namespaced {
+            _ if SANDBOXED.contains(&name) => Some(Containers::Sandbox),
+            true => Some(Containers::Namespaces),
+            false => None,
         }
     }
 }
@@ -208,7 +225,7 @@ fn line(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::probe;
+    use super::{Containers, probe};
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
@@ -229,43 +246,49 @@ mod tests {
 
     #[test]
     fn a_program_is_known_by_what_it_says() {
-        for (script, version, known, namespaced) in [
+        for (script, version, known, containers) in [
             (
                 "[ $1 = features ] && echo '{}' || echo x 1",
                 "x 1",
                 true,
-                false,
+                None,
             ),
             (
                 "[ $1 = features ] && exit 1; echo 'crun version 1.8.1'; echo y",
                 "crun version 1.8.1",
                 false,
-                true,
+                Some(Containers::Namespaces),
             ),
             (
                 "[ $1 = features ] && exit 1; echo 'runsc version 1'",
                 "runsc version 1",
                 false,
-                false,
+                Some(Containers::Sandbox),
+            ),
+            (
+                r#"[ $1 = features ] && echo '{"linux":{"namespaces":["pid","mount"]}}' || echo runsc 2"#,
+                "runsc 2",
+                true,
+                Some(Containers::Sandbox),
             ),
             (
                 r#"[ $1 = features ] && echo '{"linux":{"namespaces":["pid","mount"]}}' || echo new 2"#,
                 "new 2",
                 true,
-                true,
+                Some(Containers::Namespaces),
             ),
             // The environment is its own.
             (
                 "[ $1 = features ] && exit 1; echo \"$PATH ${HOME-none}\"",
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin none",
                 false,
-                false,
+                None,
             ),
         ] {
             let facts = ask(script, Duration::from_secs(60)).unwrap();
             assert_eq!(facts.version, version, "{script}");
             assert_eq!(facts.features.is_some(), known, "{script}");
-            assert_eq!(facts.namespaced(), namespaced, "{script}");
+            assert_eq!(facts.containers(), containers, "{script}");
         }
     }
 

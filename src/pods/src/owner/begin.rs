@@ -2,7 +2,7 @@
 
 use super::types::{Finished, Flight, Reply, Ticket};
 use super::{Ask, Entry, Given, Owner, Want};
-use crate::container::{create, end, start, update};
+use crate::container::{create, end, external, start, update};
 use crate::error::{Error, Result};
 use crate::ids::ContainerId;
 use crate::queue::{Refusal, Request, Supervisor};
@@ -24,7 +24,7 @@ impl Owner {
     pub(super) fn check(&mut self, ask: Ask) -> std::result::Result<Ask, Option<Ask>> {
         match &ask.want {
             Want::Create(_, spec) => match self.holder(&spec.name, spec.attempt) {
-                None => match self.check_target(spec) {
+                None => match self.check_target(spec).and_then(|()| self.check_alone()) {
                     Ok(()) => Ok(ask),
                     Err(error) => {
                         ask.answer(Err(error));
@@ -118,6 +118,18 @@ impl Owner {
             // Answered before the queue is asked.
             Want::Record { .. } => {}
         }
+    }
+
+    /// A runtime whose containers are sandboxes has one of them at a time.
+    fn check_alone(&self) -> Result<()> {
+        let env = &self.pod.env;
+        let Some(runtime) = env.config.handlers.find(&self.pod.spec.runtime_handler)? else {
+            return Ok(());
+        };
+        let mut others = self.entries.iter();
+        let other = others.find(|(_, entry)| entry.state != ContainerState::Exited);
+        let other = self.making.keys().next().or(other.map(|(id, _)| id));
+        external::check_alone(runtime, other.map(ContainerId::as_str))
     }
 
     fn begin_create(

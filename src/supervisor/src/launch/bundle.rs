@@ -67,7 +67,13 @@ pub fn make(wanted: &Parts<'_>) -> Result<OwnedFd, Failure> {
     let files = mount::new_filesystem("tmpfs", options, Attributes::default());
     step(name, mount::attach_here(step(name, files)?.as_fd()))?;
     enter(directory)?;
-    for part in [parts::ROOT, parts::MOUNTS, parts::NAMESPACES, parts::STATE] {
+    for part in [
+        parts::ROOT,
+        parts::MOUNTS,
+        parts::NAMESPACES,
+        parts::STATE,
+        parts::EXECS,
+    ] {
         make_directory(part)?;
     }
     step(name, mount::attach_at(wanted.root, Path::new(parts::ROOT)))?;

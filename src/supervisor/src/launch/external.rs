@@ -14,6 +14,7 @@ use crate::launch::bundle::{self, Parts};
 use crate::launch::report::{Go, ProgramName, Report, Reporter, malformed, step, system_failure};
 use crate::launch::streams::{Streams, set_size};
 use crate::pod::PodNamespaces;
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, Child, Fork, ForkOptions, SingleThread, Strings, exit_now};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::{Error, fd, seqpacket};
@@ -63,6 +64,9 @@ pub struct Birth<'a> {
     pub pod: &'a PodNamespaces,
     /// PID namespace of the container that is the target.
     pub target: Option<OwnedFd>,
+    /// The cgroup that it enters by itself, and the container with it; `None`
+    /// where the runtime or the daemon sees to that.
+    pub enters: Option<&'a Cgroup>,
 }
 
 /// What the child is born with that calls a runtime for a container that
@@ -119,6 +123,9 @@ impl Birth<'_> {
         self.close_what_is_not_ours()?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         self.reporter.wait_for(Go::Placed);
+        if let Some(cgroup) = self.enters {
+            step("enter cgroup", cgroup.enter_legacy())?;
+        }
         let plan = super::read_plan(&self.plan)?;
         let config = step("read config", fd::duplicate(&self.config))?;
         let config = step("read config", fd::read_sealed(config, MAX_CONFIG))?;
@@ -133,7 +140,9 @@ impl Birth<'_> {
         self.reporter.send(&Report::Bundle, &[mounts.as_fd()]);
         self.create(proof, &plan)?;
         let pid = read_pid(self.program)?;
-        let own_pid_namespace = plan.namespaces.pid == PidNamespace::Container;
+        // Of a sandbox some processes are outside of that namespace.
+        let own_pid_namespace =
+            plan.namespaces.pid == PidNamespace::Container && self.program.namespaced;
         let adopted = Report::Adopted {
             pid,
             own_pid_namespace,
@@ -154,6 +163,7 @@ impl Birth<'_> {
         keep.extend(self.host_mounts.iter().map(AsFd::as_fd));
         keep.extend(self.pod.descriptors());
         keep.extend(self.target.as_ref().map(AsFd::as_fd));
+        keep.extend(self.enters.iter().flat_map(|cgroup| cgroup.descriptors()));
         if let Some(streams) = &self.streams {
             keep.extend(streams.descriptors());
         }
@@ -296,7 +306,7 @@ impl Call<'_> {
 }
 
 /// Leads a process group of its own, and dies with the process that forked it.
-fn lead_group() -> Result<(), Failure> {
+pub fn lead_group() -> Result<(), Failure> {
     let name = "lead process group";
     die_with_parent()?;
     let led = rustix::process::setsid().map_err(|errno| Error::new("setsid()", errno));
@@ -309,8 +319,19 @@ fn die_with_parent() -> Result<(), Failure> {
     step("die with the supervisor", death)
 }
 
+/// A call of the runtime, as execve(2) wants it.
+#[derive(Debug)]
+pub struct CommandLine {
+    /// The program.
+    pub path: CString,
+    /// Its name and its arguments.
+    pub args: Strings,
+    /// Its whole environment.
+    pub environment: Strings,
+}
+
 /// Executes the runtime's program. Returns only on failure.
-fn become_runtime(program: &RuntimeProgram, directory: &str, arguments: &[&str]) -> Failure {
+pub fn become_runtime(program: &RuntimeProgram, directory: &str, arguments: &[&str]) -> Failure {
     let name = format!("execute {}", program.path);
     if let Err(failure) = die_with_parent() {
         return failure;
@@ -321,28 +342,53 @@ fn become_runtime(program: &RuntimeProgram, directory: &str, arguments: &[&str])
         return system_failure(&name, &error);
     }
     fork::reset_signals();
-    let state = format!("{directory}/{}", parts::STATE);
-    let own = program.args.iter().map(String::as_str);
-    let words = [program.path.as_str()]
-        .into_iter()
-        .chain(own)
-        .chain(["--root", state.as_str()])
-        .chain(arguments.iter().copied());
-    let c_strings = |words: &mut dyn Iterator<Item = &str>| {
-        words
-            .map(CString::new)
-            .collect::<Result<Vec<_>, _>>()
-            .map(Strings::new)
+    let call = match CommandLine::new(program, directory, arguments) {
+        Ok(call) => call,
+        Err(failure) => return failure,
     };
-    let (Ok(args), Ok(environment), Ok(path)) = (
-        c_strings(&mut words.into_iter()),
-        c_strings(&mut [ENVIRONMENT].into_iter()),
-        CString::new(program.path.as_str()),
-    ) else {
-        return malformed(&name, "an argument holds a NUL byte");
-    };
-    let errno = fork::execve(&path, &args, &environment);
-    system_failure(&name, &Error::new(format!("execve({path:?})"), errno))
+    let errno = fork::execve(&call.path, &call.args, &call.environment);
+    system_failure(
+        &name,
+        &Error::new(format!("execve({:?})", call.path), errno),
+    )
+}
+
+// === impl CommandLine ===
+
+impl CommandLine {
+    /// The command `arguments`, with what every call of the runtime has.
+    pub fn new(
+        program: &RuntimeProgram,
+        directory: &str,
+        arguments: &[&str],
+    ) -> Result<Self, Failure> {
+        let name = format!("execute {}", program.path);
+        let state = format!("{directory}/{}", parts::STATE);
+        let own = program.args.iter().map(String::as_str);
+        let words = [program.path.as_str()]
+            .into_iter()
+            .chain(own)
+            .chain(["--root", state.as_str()])
+            .chain(arguments.iter().copied());
+        let c_strings = |words: &mut dyn Iterator<Item = &str>| {
+            words
+                .map(CString::new)
+                .collect::<Result<Vec<_>, _>>()
+                .map(Strings::new)
+        };
+        let (Ok(args), Ok(environment), Ok(path)) = (
+            c_strings(&mut words.into_iter()),
+            c_strings(&mut [ENVIRONMENT].into_iter()),
+            CString::new(program.path.as_str()),
+        ) else {
+            return Err(malformed(&name, "an argument holds a NUL byte"));
+        };
+        Ok(Self {
+            path,
+            args,
+            environment,
+        })
+    }
 }
 
 /// Standard streams of a call of which only errors are of interest.

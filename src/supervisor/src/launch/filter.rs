@@ -44,6 +44,15 @@ pub struct Filter {
 // === impl Filter ===
 
 impl Filter {
+    /// That of a process which has none.
+    pub fn none() -> Self {
+        Self {
+            ready: None,
+            kept: CapabilitySet::EMPTY,
+            rights: CapabilityMasks::default(),
+        }
+    }
+
     /// Makes the filter ready.
     pub fn new(process: &Process) -> Self {
         let may_load = process.no_new_privileges

@@ -28,6 +28,7 @@ pub mod outside;
 pub mod program;
 pub mod report;
 pub mod root;
+pub mod sandbox;
 pub mod streams;
 
 use crate::launch::filter::Filter;

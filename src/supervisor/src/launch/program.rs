@@ -1,5 +1,6 @@
 //! Finding and executing the program.
 
+use crate::launch::external::CommandLine;
 use crate::launch::report::ProgramName;
 use insula_sys::fork::{self, Strings};
 use insula_wire::OsText;
@@ -55,6 +56,17 @@ impl Program {
             args: Strings::new(process.args.iter().map(c_string).collect()),
             env: Strings::new(process.env.iter().map(c_string).collect()),
         })
+    }
+
+    /// The program of an external runtime, at the path that the node's
+    /// administrator gave.
+    pub fn runtime(call: CommandLine) -> Self {
+        Self {
+            candidates: vec![call.path],
+            searched: false,
+            args: call.args,
+            env: call.environment,
+        }
     }
 
     /// Executes it. Returns only on failure, with the error that says most:
