@@ -61,15 +61,9 @@ struct Streams {
 /// node's root. The working directory is where the container's root is
 /// attached.
 pub fn create_container(proof: SingleThread, plan: &LaunchPlan) -> Result<(), Failure> {
-    let Some(bundle) = &plan.bundle else {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let Some(run) = Run::new(proof, plan, HookStatus::Creating, pid) else {
         return Ok(());
-    };
-    let run = Run {
-        proof,
-        plan,
-        bundle,
-        status: HookStatus::Creating,
-        pid: rustix::process::getpid().as_raw_nonzero().get(),
     };
     for hook in &plan.hooks.create_container {
         let options = ForkOptions {
@@ -91,19 +85,13 @@ pub fn start_container(
     plan: &LaunchPlan,
     choose: impl Fn() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let Some(bundle) = &plan.bundle else {
-        return Ok(());
+    // Where others are, the process is cloned after its hooks have run.
+    let pid = match plan.namespaces.pid {
+        PidNamespace::Container => 1,
+        _ => 0,
     };
-    let run = Run {
-        proof,
-        plan,
-        bundle,
-        status: HookStatus::Created,
-        // Where others are, the process is cloned after its hooks have run.
-        pid: match plan.namespaces.pid {
-            PidNamespace::Container => 1,
-            _ => 0,
-        },
+    let Some(run) = Run::new(proof, plan, HookStatus::Created, pid) else {
+        return Ok(());
     };
     for hook in &plan.hooks.start_container {
         let options = ForkOptions::default();
@@ -116,7 +104,23 @@ pub fn start_container(
 
 // === impl Run ===
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// `None` where there is nothing that hooks could be told.
+    fn new(
+        proof: SingleThread,
+        plan: &'a LaunchPlan,
+        status: HookStatus,
+        pid: i32,
+    ) -> Option<Self> {
+        plan.bundle.as_ref().map(|bundle| Self {
+            proof,
+            plan,
+            bundle,
+            status,
+            pid,
+        })
+    }
+
     /// Runs one hook. What its child does first is `prepare`; what it does when
     /// it has nothing open but its streams is `execute`, which returns only on
     /// failure.
