@@ -2,7 +2,8 @@
 
 use crate::support::calls::{Pod, create_request, refusal};
 use crate::support::case::cases;
-use crate::support::outcome::{check, check_contains, check_eq};
+use crate::support::cgroup;
+use crate::support::outcome::{check, check_contains, check_eq, skip};
 use crate::support::requests::{self, BUSYBOX, host_pod, pod, script, sleeper};
 use crate::support::{Case, Node, Outcome};
 use insula_cri_api::v1::{
@@ -11,6 +12,7 @@ use insula_cri_api::v1::{
     PodSandboxStateValue, PodSandboxStatusRequest, RemoveImageRequest, RunPodSandboxRequest,
     Signal,
 };
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
@@ -29,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         lists_of_containers_are_filtered,
         labels_and_annotations_come_back_as_they_were,
         many_pods_come_and_go_at_once,
+        the_empty_group_of_supervisors_may_be_removed in cgroup,
     ]
 }
 
@@ -576,6 +579,49 @@ async fn many_pods_come_and_go_at_once(node: &mut Node) -> Outcome {
     });
     for life in futures_util::future::join_all(lives).await {
         life?;
+    }
+    Ok(())
+}
+
+/// With version 1, systemd removes groups that are empty, here and there.
+async fn the_empty_group_of_supervisors_may_be_removed(node: &mut Node) -> Outcome {
+    if cgroup::by_systemd() {
+        return skip("systemd makes the group of supervisors, with the first of them");
+    }
+    let groups = || {
+        let mut groups = cgroup::directories("supervisors");
+        groups.retain(|path| {
+            path.components()
+                .any(|part| part.as_os_str() == &*node.name)
+        });
+        groups
+    };
+    for name in ["one", "all"] {
+        let empty = groups();
+        check!(!empty.is_empty(), "there is no group of supervisors");
+        let some = if name == "one" { 1 } else { empty.len() };
+        for group in &empty[..some] {
+            match std::fs::remove_dir(group) {
+                // A hierarchy may be mounted twice.
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(format!("{}: {error}", group.display()).into());
+                }
+                _ => {}
+            }
+        }
+        let pod = node.run_pod(host_pod(name)).await?;
+        let supervisor = node.supervisor(&pod).await?;
+        for group in &empty {
+            let file = group.join("cgroup.procs");
+            let processes = std::fs::read_to_string(&file)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            check!(
+                processes.lines().any(|line| line == supervisor.to_string()),
+                "the supervisor is not in {}",
+                group.display()
+            );
+        }
+        node.remove_pod(&pod.id).await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use insula_isolators::details::{Details, details};
 use insula_isolators::isolator::Usage;
 use insula_sys::cgroup::{Cgroup, CgroupPath, InvalidPath, Layout};
 use rustix::io::Errno;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long the end of a group that is empty may take.
@@ -30,7 +30,7 @@ pub(crate) struct Tree {
 #[derive(Debug)]
 enum Supervisors {
     /// In a group that is there as long as the daemon is.
-    Ours(CgroupPath, Cgroup),
+    Ours(CgroupPath, RwLock<Arc<Cgroup>>),
     /// In a scope that is there as long as one of them is.
     Scope(Box<UnitGroup>),
 }
@@ -49,7 +49,7 @@ impl Tree {
             return Ok(Self {
                 layout: layout.clone(),
                 parent,
-                supervisors: Supervisors::Ours(path, supervisors),
+                supervisors: Supervisors::Ours(path, RwLock::new(Arc::new(supervisors))),
                 systemd: None,
             });
         }
@@ -69,33 +69,43 @@ impl Tree {
     }
 
     /// Puts a supervisor and its children into the group of supervisors.
+    ///
+    /// That group is empty until the first pod, and with version 1 systemd removes groups that are
+    /// empty: one that is gone is made again.
     pub(crate) fn place_supervisor(&self, processes: &[i32]) -> Result<()> {
-        match &self.supervisors {
-            Supervisors::Scope(scope) => scope.share(processes),
-            Supervisors::Ours(_, cgroup) => processes
+        let (path, kept) = match &self.supervisors {
+            Supervisors::Scope(scope) => return scope.share(processes),
+            Supervisors::Ours(path, kept) => (path, kept),
+        };
+        let place = |group: &Cgroup| {
+            processes
                 .iter()
-                .try_for_each(|process| cgroup.place(*process))
-                .map_err(|error| {
-                    Error::internal("place the pod's supervisor in its cgroup", error)
-                }),
-        }
+                .try_for_each(|process| group.place(*process))
+        };
+        let placed = match place(&current(kept)) {
+            Err(error) if [Errno::NOENT, Errno::NODEV].contains(&error.errno()) => {
+                Cgroup::create(&self.layout, path).and_then(|group| {
+                    tracing::info!(cgroup = %path, "the cgroup of supervisors was removed by another program, and is made again");
+                    let group = Arc::new(group);
+                    *kept.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&group);
+                    place(&group)
+                })
+            }
+            placed => placed,
+        };
+        placed.map_err(|error| Error::internal("place the pod's supervisor in its cgroup", error))
     }
 
     /// What a group that exists uses, to see what can be measured: that of
     /// supervisors, or with systemd the daemon's own.
     pub(crate) fn sample(&self) -> (Usage, Details) {
-        let own;
         let group = match &self.supervisors {
-            Supervisors::Ours(_, cgroup) => cgroup,
-            Supervisors::Scope(_) => match own_group(&self.layout) {
-                Some(group) => {
-                    own = group;
-                    &own
-                }
-                None => return (Usage::default(), Details::default()),
-            },
+            Supervisors::Ours(_, kept) => Some(current(kept)),
+            Supervisors::Scope(_) => own_group(&self.layout).map(Arc::new),
         };
-        (insula_isolators::usage(group), details(group))
+        group.map_or_else(Default::default, |group| {
+            (insula_isolators::usage(&group), details(&group))
+        })
     }
 
     /// Which groups of a path do not exist yet and will be ours, outermost
@@ -205,6 +215,11 @@ impl Drop for Tree {
                 self.remove_empty(path.as_str()) && self.remove_empty(self.parent.as_str());
         }
     }
+}
+
+/// The group that is there now.
+fn current(kept: &RwLock<Arc<Cgroup>>) -> Arc<Cgroup> {
+    Arc::clone(&kept.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The version 2 cgroup of this process, cgroups(7) "/proc/[pid]/cgroup".
