@@ -2,7 +2,9 @@
 //!
 //! Most of it are the tests of other files, run once more with each runtime that is here.
 
-use super::{lifecycle, logs, namespaces, processes, recovery, resources, seccomp, security};
+use super::{
+    hooks, lifecycle, logs, namespaces, processes, recovery, resources, seccomp, security,
+};
 use super::{streaming, supervisor_death, volumes};
 use crate::support::case::cases;
 use crate::support::node::external_runtime;
@@ -95,6 +97,7 @@ pub fn cases() -> Vec<Case> {
         seccomp::filters_are_for_execs_and_outlive_the_daemon,
         namespaces::the_nodes_pid_namespace,
         namespaces::host_names,
+        hooks::an_external_runtime_runs_them,
     ]);
     cases.extend(with_runtimes![sharing processes:
         namespaces::the_pods_pid_namespace,

@@ -492,3 +492,37 @@ async fn a_removal_after_a_restart_runs_its_hooks(node: &mut Node) -> Outcome {
     check_eq!(state["id"], json!(id), "whose end poststop is told");
     Ok(())
 }
+
+/// An external runtime runs the hooks itself; when, and with which state, is its own affair beyond
+/// what the runtime specification says of all.
+pub(super) async fn an_external_runtime_runs_them(node: &mut Node) -> Outcome {
+    let note = |stage: &str, more: &str| {
+        let text = format!("cat > \"$2/$1.state\"; echo \"$1\" >> \"$2/order\"; {more}");
+        json!({
+            "hookName": stage, "path": "/bin/sh", "timeout": 60,
+            "args": ["hook", "-c", text, "sh", stage, node.path("hooks")],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        })
+    };
+    let stages = ["prestart", "createRuntime", "poststart", "poststop"];
+    vendor(node, &stages.map(|stage| note(stage, "")))?;
+    let pod = node.run_pod(pod("hooks")).await?;
+    let id = node.run(&pod, hooked(sleeper("main"))).await?;
+    let ran = "prestart\ncreateRuntime\npoststart\n";
+    check_eq!(noted(node, "order")?.as_str(), ran, "order until started");
+    node.remove(&id).await?;
+    let ran = format!("{ran}poststop\n");
+    check_eq!(noted(node, "order")?, ran, "order to the end");
+    for stage in stages {
+        let state: Value = serde_json::from_str(&noted(node, &format!("{stage}.state"))?)?;
+        check_eq!(state["id"], json!(id), "id told to {stage}");
+    }
+
+    vendor(node, &[note("createRuntime", "echo broken >&2; exit 3")])?;
+    let refused = node
+        .refused_container(&pod, hooked(sleeper("next")))
+        .await?;
+    check_contains!(refused, "hook");
+    check_eq!(node.containers().await?.len(), 0, "containers");
+    Ok(())
+}
