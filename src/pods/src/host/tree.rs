@@ -10,7 +10,7 @@ use insula_isolators::details::{Details, details};
 use insula_isolators::isolator::Usage;
 use insula_sys::cgroup::{Cgroup, CgroupPath, InvalidPath, Layout};
 use rustix::io::Errno;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long the end of a group that is empty may take.
@@ -31,8 +31,9 @@ pub(crate) struct Tree {
 enum Supervisors {
     /// In a group that is there as long as the daemon is.
     Ours(CgroupPath, RwLock<Arc<Cgroup>>),
-    /// In a scope that is there as long as one of them is.
-    Scope(Box<UnitGroup>),
+    /// In a scope that is there as long as one of them is; entered by one after
+    /// the other, since only the first may ask systemd for it.
+    Scope(Box<UnitGroup>, Mutex<()>),
 }
 
 // === impl Tree ===
@@ -63,7 +64,7 @@ impl Tree {
         Ok(Self {
             layout: layout.clone(),
             parent,
-            supervisors: Supervisors::Scope(Box::new(scope)),
+            supervisors: Supervisors::Scope(Box::new(scope), Mutex::default()),
             systemd: Some(systemd),
         })
     }
@@ -74,7 +75,10 @@ impl Tree {
     /// empty: one that is gone is made again.
     pub(crate) fn place_supervisor(&self, processes: &[i32]) -> Result<()> {
         let (path, kept) = match &self.supervisors {
-            Supervisors::Scope(scope) => return scope.share(processes),
+            Supervisors::Scope(scope, turn) => {
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                return scope.share(processes);
+            }
             Supervisors::Ours(path, kept) => (path, kept),
         };
         let place = |group: &Cgroup| {
@@ -101,7 +105,7 @@ impl Tree {
     pub(crate) fn sample(&self) -> (Usage, Details) {
         let group = match &self.supervisors {
             Supervisors::Ours(_, kept) => Some(current(kept)),
-            Supervisors::Scope(_) => own_group(&self.layout).map(Arc::new),
+            Supervisors::Scope(..) => own_group(&self.layout).map(Arc::new),
         };
         group.map_or_else(Default::default, |group| {
             (insula_isolators::usage(&group), details(&group))

@@ -14,10 +14,11 @@ use insula_wire::plan::CgroupResources;
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a scope that comes and goes is tried.
-const TRIES: usize = 5;
+/// How long a scope that comes and goes is tried: systemd makes and removes the cgroup some time
+/// after it has taken the unit's name, on a busy node seconds.
+const SHARE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A unit with its cgroup.
 #[derive(Debug)]
@@ -76,22 +77,24 @@ impl UnitGroup {
     /// not there. It goes with its last process, at any moment.
     pub(crate) fn share(&self, pids: &[i32]) -> Result<()> {
         let failed = |error: &dyn std::fmt::Display| Error::internal(self.stage("enter"), error);
-        let mut last: Option<Error> = None;
-        for _ in 0..TRIES {
-            match Cgroup::open(&self.layout, &self.path) {
+        let begun = Instant::now();
+        loop {
+            let error = match Cgroup::open(&self.layout, &self.path) {
                 Ok(cgroup) => match pids.iter().try_for_each(|pid| cgroup.place(*pid)) {
                     Ok(()) => return Ok(()),
-                    Err(error) => last = Some(failed(&error)),
+                    Err(error) => failed(&error),
                 },
                 Err(error) if error.errno() == Errno::NOENT => match self.start(pids, &[]) {
                     Ok(()) => return Ok(()),
-                    Err(error) => last = Some(failed(&error)),
+                    Err(error) => failed(&error),
                 },
                 Err(error) => return Err(failed(&error)),
+            };
+            if begun.elapsed() > SHARE_DEADLINE {
+                return Err(error);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        last.map_or(Ok(()), Err)
     }
 
     fn name(&self) -> &str {
