@@ -9,8 +9,8 @@ use super::{streaming, supervisor_death, volumes};
 use crate::support::case::cases;
 use crate::support::node::external_runtime;
 use crate::support::outcome::{check, check_contains, check_eq, skip};
-use crate::support::requests::{BUSYBOX, host_pod, mapped_pod, pod, sleeper};
-use crate::support::{Case, Node, Outcome, processes as ps};
+use crate::support::requests::{BUSYBOX, host_pod, mapped_pod, pod, script, sleeper};
+use crate::support::{Case, Node, Outcome, calls::Pod, processes as ps};
 use insula_cri_api::v1::{ContainerState, StatusRequest};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -69,6 +69,7 @@ pub fn cases() -> Vec<Case> {
         a_missing_program_is_told_and_its_pods_are_refused,
         a_runtime_that_fails_is_quoted,
         a_runtime_that_hangs_is_killed,
+        a_start_is_over_when_its_runtime_says_so,
         what_an_external_runtime_cannot_do_is_refused,
         crun_leaves_nothing_when_its_supervisor_is_killed,
         runc_leaves_nothing_when_its_supervisor_is_killed,
@@ -293,16 +294,58 @@ async fn a_killed_supervisor_leaves_nothing(node: &mut Node) -> Outcome {
     let pod = node.run_pod(pod("killed")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
     let created = node.create(&pod, sleeper("created")).await?;
-    let pid = node.pid(&id).await?;
-    let supervisor = node.supervisor(&pod).await?;
+    kill_daemon_and_supervisor(node, &pod, &[&id, &created]).await
+}
+
+/// Afterwards the containers are known to have been killed, and the process of the first is gone.
+pub(super) async fn kill_daemon_and_supervisor(
+    node: &mut Node,
+    pod: &Pod,
+    containers: &[&str],
+) -> Outcome {
+    let pid = node.pid(containers[0]).await?;
+    let supervisor = node.supervisor(pod).await?;
     node.kill()?;
     ps::kill(supervisor)?;
     node.start().await?;
-    for container in [&id, &created] {
+    for container in containers {
         let status = node.wait_for_end(container).await?;
         check_eq!(status.state(), ContainerState::ContainerExited, "state");
         check_eq!(status.exit_code, 137, "exit code");
     }
     check!(ps::read(pid).is_none(), "the container's process lives");
+    Ok(())
+}
+
+/// The start goes on after its container's end, with the runtime's hooks; who removes the container
+/// meanwhile waits for it.
+async fn a_start_is_over_when_its_runtime_says_so(node: &mut Node) -> Outcome {
+    let Some(runc) = external_runtime("runc") else {
+        return skip("runc is neither in /usr/bin (hack/packages) nor in INSULA_RUNTIMES");
+    };
+    let calls = node.path("calls");
+    let wrapper = format!(
+        "{} \"$@\"; code=$?; [ $verb != start ] || sleep 0.2; echo $verb >> {}; exit $code",
+        runc.display(),
+        calls.display()
+    );
+    use_script(node, "slow", 30, &wrapper).await?;
+    node.pull(BUSYBOX).await?;
+    let pod = node.run_pod(host_pod("slow")).await?;
+    for round in 0..10 {
+        let name = format!("round-{round}");
+        let id = match round % 2 {
+            0 => node.run(&pod, sleeper(&name)).await?,
+            _ => node.run(&pod, script(&name, "exit 0")).await?,
+        };
+        if round % 2 == 0 {
+            let ran = std::fs::read_to_string(&calls)?;
+            check_eq!(ran, "create\nstart\n", "calls before StartContainer ended");
+        }
+        node.remove(&id).await?;
+        let ran = std::fs::read_to_string(&calls)?;
+        check_eq!(ran, "create\nstart\ndelete\n", "calls of a container");
+        std::fs::remove_file(&calls)?;
+    }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Pods whose containers are sandboxes with a kernel of their own: gVisor's runsc.
 
-use super::handlers::{external_case, use_runtime};
+use super::handlers::{external_case, kill_daemon_and_supervisor, use_runtime};
 use super::{lifecycle, logs, port_forward, processes, recovery, resources, security};
 use super::{streaming, volumes};
 use crate::support::case::cases;
 use crate::support::outcome::{check, check_contains, check_eq};
 use crate::support::requests::{host_pod, pod, script, sleeper};
-use crate::support::{Case, Node, Outcome, calls, processes as ps};
+use crate::support::{Case, Node, Outcome, calls};
 use insula_cri_api::v1::ContainerState;
 use std::time::{Duration, Instant};
 
@@ -114,13 +114,5 @@ async fn a_killed_supervisor_leaves_no_sandbox(node: &mut Node) -> Outcome {
     use_runtime(node, "runsc").await?;
     let pod = node.run_pod(pod("killed")).await?;
     let id = node.run(&pod, sleeper("main")).await?;
-    let pid = node.pid(&id).await?;
-    let supervisor = node.supervisor(&pod).await?;
-    node.kill()?;
-    ps::kill(supervisor)?;
-    node.start().await?;
-    let status = node.wait_for_end(&id).await?;
-    check_eq!(status.exit_code, 137, "exit code");
-    check!(ps::read(pid).is_none(), "the sandbox lives");
-    Ok(())
+    kill_daemon_and_supervisor(node, &pod, &[&id]).await
 }

@@ -217,7 +217,9 @@ impl Supervisor {
                 .remove(&Source::ContainerChild(id.to_owned()), &socket);
         }
         match container.state {
-            State::Starting if container.own_pid_namespace => {
+            // The child that has had a container made by an external runtime is
+            // not the one that is executed; its end may be late.
+            State::Starting if container.own_pid_namespace && container.external.is_none() => {
                 self.container_executed(id);
             }
             State::Forked | State::Building | State::Built => {

@@ -200,8 +200,11 @@ impl Supervisor {
             let message = format!("the container is {}, not exited", container.state.name());
             return Err(refuse(FailureKind::WrongState, "forget", message));
         }
-        if container.external.is_some() {
-            self.call_runtime(container_id, Verb::Delete)?;
+        if let Some(external) = &container.external {
+            // A start that is under way runs hooks, and is followed by this.
+            if external.caller().is_none() {
+                self.call_runtime(container_id, Verb::Delete)?;
+            }
             self.container(container_id)?.pending = Some(id);
             return Ok(());
         }

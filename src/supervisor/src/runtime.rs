@@ -309,15 +309,19 @@ impl Supervisor {
     }
 
     fn runtime_started(&mut self, id: &str, result: Result<(), Failure>) {
-        let starting = self
-            .containers
-            .get(id)
-            .is_some_and(|container| matches!(container.state, State::Starting));
-        match result {
-            // It has ended by itself meanwhile, and that was told.
-            _ if !starting => {}
-            Ok(()) => self.container_runs(id),
-            Err(failure) => self.container_failed(id, failure),
+        let Some(container) = self.containers.get(id) else {
+            return;
+        };
+        match (&container.state, result) {
+            (State::Starting, Ok(())) => self.container_runs(id),
+            (State::Starting, Err(failure)) => self.container_failed(id, failure),
+            // It has ended by itself meanwhile, and that was told; by now it may be to go.
+            _ if container.pending.is_some() => {
+                if let Err(failure) = self.call_runtime(id, Verb::Delete) {
+                    self.runtime_deleted(id, Err(failure));
+                }
+            }
+            _ => {}
         }
     }
 

@@ -9,7 +9,7 @@ use crate::launch::streams::{Streams, Terminal};
 use crate::launch::{clone_beside_others, execute_alone, hooks, identity, outside};
 use crate::pod::PodNamespaces;
 use insula_sys::cgroup::Cgroup;
-use insula_sys::fork::{Fork, ForkOptions, SingleThread, exit_now, fork};
+use insula_sys::fork::{Fork, ForkOptions, SingleThread, fork};
 use insula_sys::mount::{self, Attributes, Propagation};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
@@ -50,10 +50,7 @@ pub struct Birth<'a> {
 impl Birth<'_> {
     /// Everything from the fork to the execve(2). Never returns.
     pub fn run(self, proof: SingleThread) -> ! {
-        if let Err(failure) = self.launch(proof) {
-            self.reporter.fail(failure);
-        }
-        exit_now(0)
+        self.reporter.end(self.launch(proof))
     }
 
     fn launch(&self, proof: SingleThread) -> Result<(), Failure> {

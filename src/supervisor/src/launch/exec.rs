@@ -4,17 +4,17 @@ use crate::launch::keeper::Keeper;
 use crate::launch::program::Program;
 use crate::launch::report::{Report, Reporter, malformed, step, system_failure};
 use crate::launch::streams::{Streams, Terminal};
-use crate::launch::{clone_beside_others, identity};
+use crate::launch::{clone_beside_others, enter_cgroups, identity, open_root, read_process};
+use insula_sys::Error;
 use insula_sys::cgroup::Cgroup;
-use insula_sys::fork::{SingleThread, exit_now};
+use insula_sys::fork::SingleThread;
 use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
 use insula_sys::path::open_in_root;
-use insula_sys::{Error, fd};
 use insula_wire::message::{Failure, FailureKind};
 use insula_wire::plan::Process;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 /// What the child of an exec is born with.
@@ -38,25 +38,17 @@ pub struct Birth<'a> {
     pub cgroups: Vec<&'a Cgroup>,
 }
 
-/// Largest description of a process that is read.
-const MAX_PROCESS: u64 = 4 << 20;
-
 // === impl Birth ===
 
 impl Birth<'_> {
     /// Everything from the fork to the execve(2). Never returns.
     pub fn run(self, proof: SingleThread) -> ! {
-        if let Err(failure) = self.launch(proof) {
-            self.reporter.fail(failure);
-        }
-        exit_now(0)
+        self.reporter.end(self.launch(proof))
     }
 
     fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
         self.close_what_is_not_ours()?;
-        for cgroup in &self.cgroups {
-            step("enter cgroup", cgroup.enter_legacy())?;
-        }
+        enter_cgroups(&self.cgroups)?;
         let process = self.read_process()?;
         let keeper = match process.listens() {
             true => Some(Keeper::of_this_process(
@@ -110,9 +102,7 @@ impl Birth<'_> {
     }
 
     fn read_process(&self) -> Result<Process, Failure> {
-        let process = step("read process", fd::duplicate(&self.process))?;
-        let content = step("read process", fd::read_sealed(process, MAX_PROCESS))?;
-        serde_json::from_slice(&content)
+        serde_json::from_slice(&read_process(&self.process)?)
             .map_err(|error| malformed("read process", error.to_string()))
     }
 }
@@ -128,13 +118,6 @@ fn join_container(main: BorrowedFd<'_>, kinds: &[Kind]) -> Result<(), Failure> {
         }),
         joined => step(name, joined),
     }
-}
-
-/// The root of the mount namespace just joined.
-fn open_root() -> Result<OwnedFd, Failure> {
-    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
-    step("open root", top)
 }
 
 /// Changes to a directory inside the root; magic links of its procfs lead

@@ -35,22 +35,47 @@ use crate::launch::filter::Filter;
 use crate::launch::keeper::Keeper;
 use crate::launch::program::Program;
 use crate::launch::report::{Reporter, malformed, step};
+use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{SingleThread, exit_now, fork_beside};
 use insula_sys::outcome::{Outcome, Stage};
 use insula_sys::{Error, fd};
 use insula_wire::LaunchPlan;
 use insula_wire::message::Failure;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// Largest plan that is read.
 const MAX_PLAN: u64 = 16 << 20;
+
+/// Largest description of a further process that is read.
+const MAX_PROCESS: u64 = 4 << 20;
 
 /// Reads a plan. Only children do: see the messages' `Create`.
 fn read_plan(plan: &OwnedFd) -> Result<LaunchPlan, Failure> {
     let plan = step("read plan", fd::duplicate(plan))?;
     let content = step("read plan", fd::read_sealed(plan, MAX_PLAN))?;
     serde_json::from_slice(&content).map_err(|error| malformed("read plan", error.to_string()))
+}
+
+/// What the child of a further process reads of that, a sealed memfd.
+fn read_process(process: &OwnedFd) -> Result<Vec<u8>, Failure> {
+    let process = step("read process", fd::duplicate(process))?;
+    step("read process", fd::read_sealed(process, MAX_PROCESS))
+}
+
+/// Enters the version 1 cgroups of a further process.
+fn enter_cgroups(cgroups: &[&Cgroup]) -> Result<(), Failure> {
+    cgroups
+        .iter()
+        .try_for_each(|cgroup| step("enter cgroup", cgroup.enter_legacy()))
+}
+
+/// The root of the mount namespace that this process is in.
+fn open_root() -> Result<OwnedFd, Failure> {
+    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
+    step("open root", top)
 }
 
 /// Closes what a child has no use for. 0, 1 and 2 stay taken until the

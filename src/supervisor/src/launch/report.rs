@@ -142,6 +142,15 @@ impl Reporter {
         exit_now(1)
     }
 
+    /// Ends the child of a launch that came back: for want of an execve(2) to
+    /// do, or because of a failure, which is reported.
+    pub fn end(&self, launched: Result<(), Failure>) -> ! {
+        match launched {
+            Ok(()) => exit_now(0),
+            Err(failure) => self.fail(failure),
+        }
+    }
+
     /// Waits for the supervisor's word. If the supervisor dies, the read gives
     /// nothing and the child ends: no half-built container outlives it.
     pub fn wait_for(&self, go: Go) {

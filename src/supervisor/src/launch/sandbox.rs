@@ -17,20 +17,17 @@ use crate::launch::filter::Filter;
 use crate::launch::program::Program;
 use crate::launch::report::{Report, Reporter, malformed, step};
 use crate::launch::streams::{Streams, Terminal};
-use crate::launch::{clone_beside_others, close_inherited};
+use crate::launch::{clone_beside_others, close_inherited, enter_cgroups, open_root, read_process};
+use insula_sys::Error;
 use insula_sys::cgroup::Cgroup;
 use insula_sys::fork::{self, SingleThread, exit_now};
 use insula_sys::namespace::{self, Kind};
 use insula_sys::outcome::Outcome;
-use insula_sys::{Error, fd};
 use insula_wire::message::Failure;
 use insula_wire::plan::RuntimeProgram;
 use insula_wire::runtime_bundle as parts;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
-
-/// Largest description of a process that is read.
-const MAX_PROCESS: u64 = 4 << 20;
+use rustix::fs::Mode;
 
 /// Where a process is added.
 #[derive(Debug, Clone, Copy)]
@@ -71,20 +68,14 @@ pub struct Birth<'a> {
 impl Birth<'_> {
     /// Everything until the runtime is executed. Never returns.
     pub fn run(self, proof: SingleThread) -> ! {
-        if let Err(failure) = self.launch(proof) {
-            self.reporter.fail(failure);
-        }
-        exit_now(0)
+        self.reporter.end(self.launch(proof))
     }
 
     fn launch(&self, proof: SingleThread) -> Result<(), Failure> {
         self.close_what_is_not_ours()?;
-        for cgroup in &self.cgroups {
-            step("enter cgroup", cgroup.enter_legacy())?;
-        }
+        enter_cgroups(&self.cgroups)?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        let process = step("read process", fd::duplicate(&self.process))?;
-        let process = step("read process", fd::read_sealed(process, MAX_PROCESS))?;
+        let process = read_process(&self.process)?;
         self.place.enter()?;
         self.place.write(&process)?;
         match &self.streams {
@@ -169,10 +160,4 @@ impl Place<'_> {
             parts::exec_pid(self.number),
         )
     }
-}
-
-fn open_root() -> Result<OwnedFd, Failure> {
-    let top = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::new("open(\"/\", O_PATH)", errno));
-    step("open root", top)
 }
