@@ -8,7 +8,7 @@ pub use devices::{DeviceIo, parse_v1, parse_v2};
 pub use processes::ProcessCounts;
 
 use crate::memory::{UNLIMITED_V1, keyed};
-use insula_sys::cgroup::{Cgroup, Version};
+use insula_sys::cgroup::{Cgroup, Hierarchy, Layout, Version};
 
 /// Measurements of one cgroup beyond [`Usage`](crate::isolator::Usage); `None`
 /// is "not known".
@@ -164,6 +164,20 @@ fn huge_pages(cgroup: &Cgroup) -> Vec<HugePages> {
             })
         })
         .collect()
+}
+
+/// What [`details`] will say of huge pages in a cgroup that is yet to be made.
+pub fn huge_pages_of_new_groups(layout: &Layout) -> Vec<HugePages> {
+    let counts = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|it| it == "hugetlb");
+    let Some(hierarchy) = layout.hierarchies().iter().find(counts) else {
+        return Vec::new();
+    };
+    let of_size = |size| HugePages {
+        usage: 0,
+        max_usage: (hierarchy.version == Version::V1).then_some(0),
+        size,
+    };
+    page_sizes().into_iter().map(of_size).collect()
 }
 
 /// The sizes of huge pages of this machine, as cgroup files name them

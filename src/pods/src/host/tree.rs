@@ -6,7 +6,7 @@ use super::systemd::{Systemd, UnitGroup};
 use crate::cgroups::Naming;
 use crate::config::{CgroupDriver, PodsConfig};
 use crate::error::{Error, Result};
-use insula_isolators::details::{Details, details};
+use insula_isolators::details::{Details, details, huge_pages_of_new_groups};
 use insula_isolators::isolator::Usage;
 use insula_sys::cgroup::{Cgroup, CgroupPath, InvalidPath, Layout};
 use rustix::io::Errno;
@@ -107,9 +107,14 @@ impl Tree {
             Supervisors::Ours(_, kept) => Some(current(kept)),
             Supervisors::Scope(..) => own_group(&self.layout).map(Arc::new),
         };
-        group.map_or_else(Default::default, |group| {
+        let (usage, mut details) = group.map_or_else(Default::default, |group| {
             (insula_isolators::usage(&group), details(&group))
-        })
+        });
+        if self.systemd.is_some() {
+            // It knows no such controller: the daemon lacks it, containers get it from us.
+            details.huge_pages = huge_pages_of_new_groups(&self.layout);
+        }
+        (usage, details)
     }
 
     /// Which groups of a path do not exist yet and will be ours, outermost
