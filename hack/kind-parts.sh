@@ -38,11 +38,11 @@ node_base() {
 
 # kube-proxy calls iptables or nft, and modprobe.
 proxy_base() {
-  local out=$1 work=$1/work tree=$1/work/proxy
+  local out=$1 made=$1/proxy.made tree=$1/proxy.made/tree
   . "$repo/hack/image-parts/debian.sh"
   say "fetching the packages of kube-proxy's image"
-  apt_prepare "$work/apt"
-  debian_tree "$work/apt" "$tree" '' base-files base-passwd dash coreutils libc-bin iptables nftables kmod
+  apt_prepare "$made/apt"
+  debian_tree "$made/apt" "$tree" '' base-files base-passwd dash coreutils libc-bin iptables nftables kmod
   # What update-alternatives would do.
   for program in ip{,6}tables{,-save,-restore}; do
     ln -sf "${program/tables/tables-nft}" "$tree/usr/sbin/$program"
@@ -50,7 +50,7 @@ proxy_base() {
   ln -sf dash "$tree/usr/bin/sh"
   rm -rf "$tree"/usr/share/{bash-completion,bug,lintian,zoneinfo} "$tree"/usr/lib/*/gconv "$tree"/usr/lib/*/perl*
   pack "$tree" "$out/proxy.tar"
-  rm -rf "$work"
+  rm -rf "$made"
 }
 
 build_parts() {

@@ -4,7 +4,7 @@
 mod tar;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use insula_images::{Bundle, Digest, Error, ImageId, Images, Platform, StoreConfig};
 use tar::Tar;
@@ -88,12 +88,18 @@ fn entries(path: &Path) -> usize {
     std::fs::read_dir(path).unwrap().count()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_form_gives_the_same_image() {
+/// An image with its only layer, and the layout with it in a directory.
+fn an_image_in_a_layout() -> (Made, Vec<u8>, tempfile::TempDir, PathBuf) {
     let (made, layer) = Made::image();
     let place = tempfile::tempdir().unwrap();
     let layout = place.path().join("layout");
     made.directory(&layout, NAMED);
+    (made, layer, place, layout)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_gives_the_same_image() {
+    let (made, layer, place, layout) = an_image_in_a_layout();
     let archive = place.path().join("archive.tar");
     std::fs::write(&archive, made.archive(NAMED)).unwrap();
     // As `docker save` wrote it once: the second image's layer is a link to the first's.
@@ -138,10 +144,7 @@ async fn every_form_gives_the_same_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_given_another_name() {
-    let (made, _) = Made::image();
-    let place = tempfile::tempdir().unwrap();
-    let layout = place.path().join("layout");
-    made.directory(&layout, NAMED);
+    let (made, _, place, layout) = an_image_in_a_layout();
     let bundle = Bundle::open(&layout).unwrap();
     let images = Images::open(StoreConfig::new(place.path().join("store"))).unwrap();
     let id = import(&images, &bundle, "hello:1").await.unwrap();
