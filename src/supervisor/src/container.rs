@@ -19,7 +19,7 @@ use crate::log::{Lines, Log};
 use crate::oom::OomKills;
 use crate::poll::Output;
 use crate::runtime::{External, kill_group};
-use insula_sys::cgroup::Cgroup;
+use insula_sys::cgroup::{Cgroup, Version};
 use insula_sys::fork::{self, Child};
 use insula_sys::outcome::Outcome;
 use insula_sys::{Error, Result, seqpacket};
@@ -183,6 +183,26 @@ impl Container {
         ExecGroup::claim(&self.cgroup, |slot| {
             busy.contains(&slot) || spent.contains(&slot)
         })
+    }
+
+    /// Moves the child that has a container made by an external runtime out of the
+    /// group which the daemon has placed it in, to one beside that which the
+    /// runtime makes: next to a process of its parent that could only be a threaded
+    /// one (cgroup-v2.rst, "Threads"), where nothing can be added later.
+    pub fn clear_for_runtime(&mut self) -> Result<()> {
+        let makes_group = self
+            .external
+            .as_ref()
+            .is_some_and(|it| it.program.namespaced);
+        let maker = self.intermediate.as_ref().map(|maker| maker.pid);
+        let Some(maker) = maker.filter(|_| makes_group && self.cgroup.version() == Version::V2)
+        else {
+            return Ok(());
+        };
+        match self.claim_group(&[])? {
+            Some(group) => group.cgroup.place(maker),
+            None => Ok(()),
+        }
     }
 
     /// The process that stands for the container: the main one, or before that

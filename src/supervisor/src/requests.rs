@@ -120,6 +120,7 @@ impl Supervisor {
         }
         if !descriptors.is_empty() {
             container.cgroup = step("build root", Cgroup::from_descriptors(descriptors))?;
+            step("build root", container.clear_for_runtime())?;
         }
         container.state = State::Building;
         container.pending = Some(id);
