@@ -46,8 +46,12 @@ pub(crate) fn undo(
     store: &Store,
     record: &Record,
 ) -> Result<(), Failure> {
-    if !record.entries.is_empty() {
-        Filter::open()?.remove(&record.entries)?;
+    let filter = match record.entries.is_empty() {
+        true => None,
+        false => Some(Filter::open()?),
+    };
+    if let Some(filter) = &filter {
+        filter.remove(&record.entries)?;
     }
     // Names follow from the id, so a lost record costs nothing.
     let mut links = record.links.clone();
@@ -56,7 +60,7 @@ pub(crate) fn undo(
         links.push(names::ifb(&identity.name, id));
     }
     let host = Socket::open(Family::Route)?;
-    remove(&host, &links)?;
+    remove(&host, &links, filter.as_ref())?;
     let locked = store.lock()?;
     let mut addresses: Vec<_> = record
         .addresses

@@ -4,10 +4,14 @@
 //! small machine, until no processor can still be looking at it. Nobody who removes a pod needs
 //! that. A child does the waiting; it holds nothing of ours, least of all the pipe by which a
 //! runtime waits for the answer.
+//!
+//! But for one thing: whoever is the last to close a socket of the packet filter after something
+//! was removed there waits 5 to 15 ms, too. The child has it and is the last.
 
 use super::link;
 use crate::error::{Code, Failure};
 use crate::netlink::{Family, Socket};
+use crate::nft::Filter;
 use insula_sys::fd::close_all_except;
 use insula_sys::fork::{Child, Fork, ForkOptions, SingleThread, exit_now, fork, reap};
 use rustix::fd::AsFd;
@@ -21,12 +25,16 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Removes links of the host; those that are gone are no error. When this returns, nobody finds
-/// them any more.
-pub(crate) fn remove(host: &Socket, names: &[String]) -> Result<(), Failure> {
+/// them any more. Where something of `filter` was removed, the wait for that goes along.
+pub(crate) fn remove(
+    host: &Socket,
+    names: &[String],
+    filter: Option<&Filter>,
+) -> Result<(), Failure> {
     let mut removals = Vec::new();
     for name in names {
         if link::by_name(host, name)?.is_some() {
-            removals.push((name, begin(name)?));
+            removals.push((name, begin(name, filter)?));
         }
     }
     for (name, child) in &removals {
@@ -35,17 +43,21 @@ pub(crate) fn remove(host: &Socket, names: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn begin(name: &str) -> Result<Child, Failure> {
+fn begin(name: &str, filter: Option<&Filter>) -> Result<Child, Failure> {
     let proof = SingleThread::prove().map_err(Failure::system)?;
     match fork(proof, &ForkOptions::default()).map_err(Failure::system)? {
         Fork::Parent(child) => Ok(child),
-        Fork::Child => exit_now(removed(name)),
+        Fork::Child => exit_now(removed(name, filter)),
     }
 }
 
 /// The child's work; its exit status is the error number.
-fn removed(name: &str) -> i32 {
-    if let Err(error) = close_all_except(&[]) {
+fn removed(name: &str, filter: Option<&Filter>) -> i32 {
+    let kept: Vec<_> = filter
+        .iter()
+        .map(|filter| filter.socket().as_fd())
+        .collect();
+    if let Err(error) = close_all_except(&kept) {
         return error.errno().raw_os_error();
     }
     let deleted = Socket::open(Family::Route).and_then(|socket| link::delete(&socket, name));
