@@ -37,6 +37,7 @@ round() { # NUMBER VICTIM MADE REMOVED
   # At another moment in each round; the work takes some eight seconds.
   sleep "$(($1 * 7 % 6)).$(($1 * 3 % 10))"
   if [ "$2" = node ]; then
+    export power_losses=$((power_losses + 1))
     "$repo/hack/kube" reboot
   else
     "$repo/hack/kube" stop "$2"
@@ -59,7 +60,7 @@ k scale deployment/odd --replicas="$many" >/dev/null
 settled odd even
 eventually 30 "the pod behind the host's port" answers
 images=$(images)
-made=even removed=odd
+made=even removed=odd power_losses=0
 for victim in insula kubelet node; do
   for number in $(seq "$rounds"); do
     round "$number" "$victim" "$made" "$removed"

@@ -154,9 +154,9 @@ impl Owner {
         {
             return;
         }
-        let unseen = self.process.is_none();
-        if unseen && self.record.progress == Progress::Closed {
-            tracing::info!(pod = %self.pod.id, "its supervisor has ended, as an earlier daemon wanted");
+        // A stop that was cut short may have told it to end: it may even have been adopted in between.
+        if self.record.progress == Progress::Closed {
+            tracing::info!(pod = %self.pod.id, "the supervisor of a pod whose stop was cut short has ended");
         } else {
             self.pod.env.metrics.supervisor_died();
             self.record.progress = Progress::Broken;
