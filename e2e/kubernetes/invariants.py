@@ -118,12 +118,12 @@ def check_network(ready):
     same("network namespaces", ids, children("state/netns/*"))
     same("records of attachments", ids, [name.removesuffix(".json") for name in children("root/network/*.json")])
     files = glob.glob(f"{directory}/addresses/*/[0-9]*") + glob.glob(f"{directory}/root/addresses/*/[0-9]*")
-    leases = [(os.path.basename(file), *read(file).split()[:1]) for file in files]
-    # host-local makes the file before it writes into it, under a lock: each loss of power can leave one
-    # empty file, which no DEL frees and host-local has no GC for. insula-net's are whole or not there.
-    empty = [file for file in files if file.startswith(f"{directory}/addresses/") and not read(file)]
+    # Both plugins make the file before they write into it, under a lock: each loss of power can leave one
+    # that is empty. To insula-net it is a free address; host-local has no GC and keeps it for ever.
+    empty = [file for file in files if not read(file).strip("\0 \n")]
     if len(empty) <= int(os.environ.get("power_losses", "0")):
-        leases = [lease for lease in leases if len(lease) == 2]
+        files = set(files) - set(empty)
+    leases = [(os.path.basename(file), next(iter(read(file).split()), "")) for file in files]
     same("addresses in use", [(one["network"]["ip"], one["id"]) for one in ready], leases)
     bridge = read(f"{directory}/bridge").strip()
     links = json.loads(run("ip", "-json", "link", "show", "type", "veth") or "[]")
