@@ -13,7 +13,11 @@ network_subnet() {
 
 # network_config DIR: what the daemon's section [cni] says.
 network_config() {
-  printf 'conf_dir = "%s/cni"\nbin_dirs = [%s"/usr/lib/cni", "/opt/cni/bin"]\n' "$1" "${INSULA_CNI_BIN:+\"$INSULA_CNI_BIN\", }"
+  local plugins=${INSULA_CNI_BIN:-}
+  if [ "${INSULA_NETWORK:-}" = insula-net ]; then
+    plugins=$([ -n "${INSULA_BIN:-}" ] && dirname "$INSULA_BIN" || "$repo/hack/build")
+  fi
+  printf 'conf_dir = "%s/cni"\nbin_dirs = [%s"/usr/lib/cni", "/opt/cni/bin"]\n' "$1" "${plugins:+\"$plugins\", }"
 }
 
 # default_network DIR: what Insula's own network is made of.
@@ -21,36 +25,39 @@ default_network() {
   printf 'default_bridge = "%s"\ndefault_subnets = ["%s"]\n' "$(cat "$1/bridge")" "$(cat "$1/subnet")"
 }
 
-# network_prepare DIR: writes DIR/cni, notes what the host's packet filter had. INSULA_NETWORK=own leaves
-# DIR/cni empty: the daemon's own network then has that bridge and subnet.
+# network_prepare DIR: writes DIR/cni, notes what the host's packet filter had. INSULA_NETWORK is reference
+# (if it is not set), insula-net, or own, which leaves DIR/cni empty: the daemon's own network then has that
+# bridge and subnet.
 network_prepare() {
   local bridge subnet
   bridge=insula$(printf '%04x' $RANDOM)
   subnet=$(network_subnet)
   echo "$bridge" >"$1/bridge"
   echo "$subnet" >"$1/subnet"
-  if [ "${INSULA_NETWORK:-}" = own ]; then
-    nft list table inet insula >/dev/null 2>&1 || touch "$1/own-table"
-    return
-  fi
-  { iptables-save -t nat; ip6tables-save -t nat; } 2>/dev/null | grep '^:CNI-' | cut -d' ' -f1 >"$1/chains" || true
-  cat >"$1/cni/10-insula.conflist" <<END
-{
-  "cniVersion": "1.0.0",
-  "name": "insula-test",
-  "plugins": [
-    {
-      "type": "bridge", "bridge": "$bridge", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-      "ipam": {
-        "type": "host-local", "dataDir": "$1/addresses",
-        "ranges": [[{"subnet": "$subnet"}]], "routes": [{"dst": "0.0.0.0/0"}]
-      }
-    },
-    {"type": "portmap", "capabilities": {"portMappings": true}, "snat": true},
-    {"type": "bandwidth", "capabilities": {"bandwidth": true}}
-  ]
+  case ${INSULA_NETWORK:-reference} in
+  own | insula-net) nft list table inet insula >/dev/null 2>&1 || touch "$1/own-table" ;;
+  reference)
+    { iptables-save -t nat; ip6tables-save -t nat; } 2>/dev/null | grep '^:CNI-' | cut -d' ' -f1 >"$1/chains" || true
+    ;;
+  *) die "no network is called '$INSULA_NETWORK': reference, insula-net, own" ;;
+  esac
+  [ "${INSULA_NETWORK:-}" = own ] || network_file "$1" "$bridge" "$subnet" >"$1/cni/10-insula.conflist"
 }
-END
+
+# network_file DIR BRIDGE SUBNET: the same network of one plugin or of four.
+network_file() {
+  local bridge addresses capabilities='"capabilities": {"portMappings": true, "bandwidth": true}'
+  bridge="\"bridge\": \"$2\", \"isGateway\": true, \"ipMasq\": true, \"hairpinMode\": true"
+  addresses="\"dataDir\": \"$1/addresses\", \"ranges\": [[{\"subnet\": \"$3\"}]], \"routes\": [{\"dst\": \"0.0.0.0/0\"}]"
+  echo '{"cniVersion": "1.0.0", "name": "insula-test", "plugins": ['
+  if [ "${INSULA_NETWORK:-}" = insula-net ]; then
+    echo "{\"type\": \"insula-net\", $bridge, $capabilities, \"ipam\": {$addresses}}"
+  else
+    echo "{\"type\": \"bridge\", $bridge, \"ipam\": {\"type\": \"host-local\", $addresses}},"
+    echo '{"type": "portmap", "capabilities": {"portMappings": true}, "snat": true},'
+    echo '{"type": "bandwidth", "capabilities": {"bandwidth": true}}'
+  fi
+  echo ']}'
 }
 
 # The chains that portmap makes once for all pods and never removes; those of a pod it removes itself.

@@ -1,6 +1,7 @@
 # The runtime, kubelet or the whole node dies while 50 pods are made and 50 others removed: afterwards every
 # pod that should run runs once, and no process, mount, cgroup, interface, address or image is left over,
 # lost or doubled. ($rounds times each: e2e/kubernetes/run --rounds N nothing-lost)
+# insula alone: what must be whole afterwards is what Insula keeps on the disk
 # quick
 many=50
 pod old <<END

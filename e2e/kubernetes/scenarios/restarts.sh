@@ -11,7 +11,7 @@ ready pod/old
 container=$(field pod old .status.containerStatuses[0].containerID)
 running() { [ "$(runtime pods --state ready | wc -l)" = "$1" ] && [ "$(runtime ps | wc -l)" = "$1" ]; }
 # Each is killed while pods are made, and while they are removed.
-for program in insula kubelet; do
+for program in "$daemon" kubelet; do
   k scale deployment/many --replicas=12 >/dev/null
   sleep 1.5
   "$repo/hack/kube" stop "$program"

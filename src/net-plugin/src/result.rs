@@ -13,13 +13,21 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dns {
-    #[serde(skip_serializing_if = "Vec::is_empty", alias = "servers")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        alias = "servers",
+        alias = "Servers"
+    )]
     pub(crate) nameservers: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) domain: String,
-    #[serde(skip_serializing_if = "Vec::is_empty", alias = "searches")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        alias = "searches",
+        alias = "Searches"
+    )]
     pub(crate) search: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", alias = "Options")]
     pub(crate) options: Vec<String>,
 }
 

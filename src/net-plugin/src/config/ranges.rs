@@ -3,7 +3,8 @@
 use crate::error::Failure;
 use crate::kernel::route::Route;
 use insula_cni::{Cidr, bits, from_number, number};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -28,8 +29,11 @@ pub(super) struct RawIpam {
     ranges: Vec<Vec<RawRange>>,
     /// A single range, as configurations had it before there were sets.
     subnet: Option<Cidr>,
+    #[serde(deserialize_with = "maybe_address")]
     range_start: Option<IpAddr>,
+    #[serde(deserialize_with = "maybe_address")]
     range_end: Option<IpAddr>,
+    #[serde(deserialize_with = "maybe_address")]
     gateway: Option<IpAddr>,
     pub(super) exclude: Vec<Cidr>,
     pub(super) routes: Vec<RawRoute>,
@@ -39,10 +43,22 @@ pub(super) struct RawIpam {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawRange {
+    #[serde(alias = "Subnet")]
     subnet: Cidr,
+    #[serde(alias = "RangeStart", default, deserialize_with = "maybe_address")]
     range_start: Option<IpAddr>,
+    #[serde(alias = "RangeEnd", default, deserialize_with = "maybe_address")]
     range_end: Option<IpAddr>,
+    #[serde(alias = "Gateway", default, deserialize_with = "maybe_address")]
     gateway: Option<IpAddr>,
+}
+
+/// An empty string is no address, as it is to the reference plugins (Go's `net.IP`).
+fn maybe_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(D::Error::custom),
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,4 +1,7 @@
 //! What the runtime adds: the arguments of capabilities (CNI conventions).
+//!
+//! containerd sends them with the names of its Go fields, such as `HostPort`
+//! (`containerd/go-cni`, `types.go`), which the reference plugins take: Go reads keys in any case.
 
 use super::ranges::RawRange;
 use crate::error::Failure;
@@ -23,11 +26,13 @@ pub(super) struct RuntimeConfig {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawPort {
+    #[serde(alias = "HostPort")]
     host_port: u16,
+    #[serde(alias = "ContainerPort")]
     container_port: u16,
-    #[serde(default)]
+    #[serde(alias = "Protocol", default)]
     protocol: String,
-    #[serde(rename = "hostIP", default)]
+    #[serde(rename = "hostIP", alias = "HostIP", default)]
     host_ip: String,
 }
 
@@ -35,9 +40,13 @@ pub(super) struct RawPort {
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RawBandwidth {
+    #[serde(alias = "IngressRate")]
     ingress_rate: u64,
+    #[serde(alias = "IngressBurst")]
     ingress_burst: u64,
+    #[serde(alias = "EgressRate")]
     egress_rate: u64,
+    #[serde(alias = "EgressBurst")]
     egress_burst: u64,
 }
 

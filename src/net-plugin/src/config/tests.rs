@@ -230,3 +230,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn capabilities_are_read_as_containerd_sends_them() {
+    let config = parse(&json!({"runtimeConfig": {
+        "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "udp", "HostIP": "127.0.0.1"}],
+        "bandwidth": {"IngressRate": 8_000_000, "IngressBurst": 80_000, "EgressRate": 0, "EgressBurst": 0},
+        "ipRanges": [[{"Subnet": "10.77.0.0/24", "RangeStart": "10.77.0.9", "RangeEnd": "", "Gateway": ""}]],
+        "dns": {"Servers": ["10.0.0.1"], "Searches": ["here"], "Options": ["ndots:5"]},
+    }}))
+    .unwrap();
+    let port = config.ports[0];
+    assert_eq!((port.host_port, port.container_port), (8080, 80));
+    assert_eq!(port.protocol, Protocol::Udp);
+    assert_eq!(port.host_ip, Some("127.0.0.1".parse().unwrap()));
+    assert!(config.bandwidth.ingress.is_some() && config.bandwidth.egress.is_none());
+    let range = &config.ranges[0].0[0];
+    let ends = [range.start, range.end, range.gateway].map(|address| address.to_string());
+    assert_eq!(ends, ["10.77.0.9", "10.77.0.254", "10.77.0.1"]);
+    assert_eq!(config.dns.nameservers, ["10.0.0.1"]);
+    assert_eq!(config.dns.search, ["here"]);
+    assert_eq!(config.dns.options, ["ndots:5"]);
+}
