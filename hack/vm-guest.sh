@@ -31,8 +31,8 @@ vm_qemu() {
     set -- -t "$codename-backports"
   fi
   say "installing QEMU"
-  run_quietly apt-get -q update || say "apt-get update failed: going on with the lists there are"
-  run_quietly env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends "$@" install qemu-system-x86 ||
+  run_quietly apt_get -q update || say "apt-get update failed: going on with the lists there are"
+  DEBIAN_FRONTEND=noninteractive run_quietly apt_get -q -y --no-install-recommends "$@" install qemu-system-x86 ||
     die "apt-get could not install QEMU"
 }
 

@@ -8,7 +8,7 @@ busybox_tree() {
   mkdir -p "$dir/busybox"
   (
     cd "$dir/busybox"
-    run_quietly apt-get "${apt_options[@]}" source --download-only busybox
+    run_quietly apt_get "${apt_options[@]}" source --download-only busybox
     tar -xf busybox_*.orig.tar.* --strip-components=1
     run_quietly make -s defconfig
     # tc does not build with today's kernel headers.

@@ -16,7 +16,7 @@ apt_prepare() {
     -o APT::Sandbox::User=root -o APT::Install-Recommends=false
     -o APT::Update::Error-Mode=any -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=true
   )
-  run_quietly apt-get "${apt_options[@]}" update
+  run_quietly apt_get "${apt_options[@]}" update
 }
 
 # debian_tree DIR TREE BASE PACKAGE...: unpacks the packages and all they depend on into TREE,
@@ -28,7 +28,7 @@ debian_tree() {
   # It lists what it would have to fetch: everything, if told to fetch to an empty place.
   apt-get "${apt_options[@]}" -o "Dir::Cache::archives=$dir/etc" -y --print-uris install "$@" |
     sed -n "s/^'[^']*' \([^ ]*\.deb\) .*/\1/p" >"$tree.debs"
-  run_quietly apt-get "${apt_options[@]}" -y --download-only install "$@"
+  run_quietly apt_get "${apt_options[@]}" -y --download-only install "$@"
   # Files that a package has in /lib belong in /usr/lib.
   mkdir -p "$tree/usr"
   for file in bin sbin lib lib64; do

@@ -333,6 +333,28 @@ async fn a_pod_without_a_parent_has_the_pods_limits(node: &mut Node) -> Outcome 
         .update_pod_sandbox_resources(request)
         .await?;
     check_eq!(memory()?, (272 << 20).to_string(), "memory after an update");
+    // As kubelet takes a limit away, also where it is about the processor alone.
+    let mut unlimited = limits(0);
+    unlimited.memory_limit_in_bytes = -1;
+    unlimited.cpu_quota = -1;
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: pod.id.clone(),
+        resources: Some(unlimited),
+        ..UpdatePodSandboxResourcesRequest::default()
+    };
+    node.runtime()?
+        .update_pod_sandbox_resources(request)
+        .await?;
+    let (no_memory, no_quota) = match cgroup::is_version_2() {
+        true => ("max", "max 100000"),
+        false => ("9223372036854771712", "-1 100000"),
+    };
+    check_eq!(memory()?, no_memory, "memory without a limit");
+    check_eq!(
+        cgroup::read(&pod.id, Value::Quota)?,
+        no_quota,
+        "quota without a limit"
+    );
     let request = UpdatePodSandboxResourcesRequest {
         pod_sandbox_id: "0".repeat(64),
         ..UpdatePodSandboxResourcesRequest::default()

@@ -214,7 +214,7 @@ pub struct DeviceMapping {
 }
 
 /// Limits of a container (CRI `LinuxContainerResources`); 0 and empty mean
-/// "not set", as in the CRI.
+/// "not set", as in the CRI, and -1 of memory, swap and quota "no limit".
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields of CRI LinuxContainerResources")]
 pub struct Resources {

@@ -14,14 +14,15 @@ pub fn from_cri(message: LinuxContainerResources) -> Result<Resources, Rejected>
     for (value, field) in [
         (message.cpu_period, "cpu_period"),
         (message.cpu_shares, "cpu_shares"),
-        (message.memory_limit_in_bytes, "memory_limit_in_bytes"),
     ] {
         if value < 0 {
             return Err(Rejected::invalid(field, format!("{value} is negative")));
         }
     }
+    // Kubelet takes the limits of a pod's memory and processor away with -1.
     for (value, field) in [
         (message.cpu_quota, "cpu_quota"),
+        (message.memory_limit_in_bytes, "memory_limit_in_bytes"),
         (
             message.memory_swap_limit_in_bytes,
             "memory_swap_limit_in_bytes",
@@ -174,7 +175,12 @@ mod tests {
 
     #[test]
     fn what_was_asked_comes_back() {
-        for message in [full(), LinuxContainerResources::default()] {
+        let unlimited = LinuxContainerResources {
+            cpu_quota: -1,
+            memory_limit_in_bytes: -1,
+            ..full()
+        };
+        for message in [full(), unlimited, LinuxContainerResources::default()] {
             assert_eq!(to_cri(&from_cri(message.clone()).unwrap()), message);
         }
     }
@@ -187,6 +193,10 @@ mod tests {
             (
                 |r| r.cpu_quota = -2,
                 "cpu_quota: -2 is below -1, which means unlimited",
+            ),
+            (
+                |r| r.memory_limit_in_bytes = -2,
+                "memory_limit_in_bytes: -2 is below -1, which means unlimited",
             ),
             (
                 |r| r.oom_score_adj = 1001,
