@@ -61,8 +61,9 @@ run_quietly() {
 }
 
 # apt_get ARGUMENT...: one at a time. Where apt is told to keep no archives, as in container images, an
-# update takes away what another run has just fetched, wherever that one keeps its lists.
-apt_get() { flock "$cache/apt.lock" apt-get "$@"; }
+# update takes away what another run has just fetched, wherever that one keeps its lists. A service that a
+# package starts does not keep the lock.
+apt_get() { flock --close "$cache/apt.lock" apt-get "$@"; }
 
 # The archive that this machine's own Debian packages come from.
 debian_archive() {

@@ -302,6 +302,18 @@ async fn an_exec_out_of_memory_does_not_explain_a_later_end(node: &mut Node) -> 
     Ok(())
 }
 
+async fn update_pod(node: &Node, pod: &str, resources: LinuxContainerResources) -> Outcome {
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: pod.to_owned(),
+        resources: Some(resources),
+        ..UpdatePodSandboxResourcesRequest::default()
+    };
+    node.runtime()?
+        .update_pod_sandbox_resources(request)
+        .await?;
+    Ok(())
+}
+
 async fn a_pod_without_a_parent_has_the_pods_limits(node: &mut Node) -> Outcome {
     if cgroup::by_systemd() {
         return skip("systemd::a_pods_own_slice_has_the_pods_limits is this test for systemd");
@@ -324,27 +336,15 @@ async fn a_pod_without_a_parent_has_the_pods_limits(node: &mut Node) -> Outcome 
         "100000 100000",
         "quota of the pod"
     );
-    let request = UpdatePodSandboxResourcesRequest {
-        pod_sandbox_id: pod.id.clone(),
-        resources: Some(limits(256)),
-        ..UpdatePodSandboxResourcesRequest::default()
-    };
-    node.runtime()?
-        .update_pod_sandbox_resources(request)
-        .await?;
+    update_pod(node, &pod.id, limits(256)).await?;
     check_eq!(memory()?, (272 << 20).to_string(), "memory after an update");
     // As kubelet takes a limit away, also where it is about the processor alone.
-    let mut unlimited = limits(0);
-    unlimited.memory_limit_in_bytes = -1;
-    unlimited.cpu_quota = -1;
-    let request = UpdatePodSandboxResourcesRequest {
-        pod_sandbox_id: pod.id.clone(),
-        resources: Some(unlimited),
-        ..UpdatePodSandboxResourcesRequest::default()
+    let unlimited = LinuxContainerResources {
+        memory_limit_in_bytes: -1,
+        cpu_quota: -1,
+        ..limits(0)
     };
-    node.runtime()?
-        .update_pod_sandbox_resources(request)
-        .await?;
+    update_pod(node, &pod.id, unlimited).await?;
     let (no_memory, no_quota) = match cgroup::is_version_2() {
         true => ("max", "max 100000"),
         false => ("9223372036854771712", "-1 100000"),
